@@ -1,0 +1,1 @@
+"""Loading: documents and records of any kind into PostgreSQL."""

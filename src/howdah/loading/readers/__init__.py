@@ -1,0 +1,213 @@
+"""Readers turn the bytes of a source into records, and know nothing of PostgreSQL.
+
+The contract: `recognise` looks at the head of a source and says how sure it
+is; the surest reader of the registry gets the source. `read` then yields, in
+order, any mixture of
+
+- a mapping: the attributes of one record;
+- a `Batch`: many records whose JSON text is at hand, for readers that need not parse;
+- a `BadRecord`: one record that cannot be read, with its place and its bytes;
+
+and raises `UnreadableSource` when the source as a whole cannot be read. Records
+are numbered from 1 in the order in which they are yielded (a bad one counts),
+but for batches, which bring their numbers.
+
+A third party adds a reader by an entry point of the group `howdah.readers`
+that names a subclass of `Reader`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, BinaryIO, TypeAlias
+
+__all__ = [
+    "HEAD_BYTES",
+    "BadRecord",
+    "Batch",
+    "Cut",
+    "Head",
+    "Item",
+    "Match",
+    "Reader",
+    "SplittingReader",
+    "UnreadableSource",
+    "reader_for",
+    "reader_named",
+]
+
+HEAD_BYTES = 65_536
+"""How much of a source a reader sees before it is chosen, in bytes."""
+
+_BUILT_IN = (
+    "howdah.loading.readers.lines:NDJSON",
+    "howdah.loading.readers.lines:CSV",
+    "howdah.loading.readers.jsontext:JSON",
+    "howdah.loading.readers.tables:Spreadsheet",
+    "howdah.loading.readers.documents:Document",
+)
+
+
+class UnreadableSource(Exception):
+    """Raised by a reader when the whole source cannot be read: truncated, encrypted, empty."""
+
+
+class Match(IntEnum):
+    """How sure a reader is that a source is its own."""
+
+    NO = 0
+    POSSIBLE = 1
+    """Readable as such when no reader knows better: plain text."""
+    LIKELY = 2
+    """The name says so and the content does not contradict it."""
+    CERTAIN = 3
+    """The content says so: a magic number, or a first line that parses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a reader may look at to recognise a source.
+
+    Attributes:
+        name: The last part of the source's name, without the suffixes of
+            wrappers ("events.ndjson" for "/srv/events.ndjson.gz").
+        data: The first `HEAD_BYTES` bytes; fewer only where the source is shorter.
+        members: The names in the ZIP directory, when the source is a ZIP file.
+    """
+
+    name: str
+    data: bytes
+    members: Sequence[str] = ()
+
+    @property
+    def suffix(self) -> str:
+        """The name's last suffix in lower case, with its dot; "" where there is none."""
+        stem, dot, suffix = self.name.rpartition(".")
+        return f".{suffix.lower()}" if dot and stem else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records whose JSON text is known.
+
+    Attributes:
+        numbers: Each record's number in the source; as long as `texts`.
+        texts: One JSON text a record, UTF-8, without a check that it is valid.
+        repaired: How many of the texts differ from what the source held, since
+            jsonb cannot store that (see docs/reference/loading.md).
+    """
+
+    numbers: Sequence[int]
+    texts: list[bytes]
+    repaired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be read.
+
+    Attributes:
+        place: Where it stands, for a person: "line 17", "sheet Q1, row 3".
+        reason: Why it cannot be read, one sentence.
+        content: Its bytes as far as they are known.
+    """
+
+    place: str
+    reason: str
+    content: bytes = b""
+
+
+Item: TypeAlias = Mapping[str, Any] | Batch | BadRecord
+
+
+class Reader(ABC):
+    """Reads one kind of source."""
+
+    name: str
+    """What reports and the ledger call it: "csv", "pdf"."""
+    seeks: bool = False
+    """Whether `read` needs a file that can seek; a stream is then spooled first."""
+
+    @abstractmethod
+    def recognise(self, head: Head) -> Match:
+        """Say how sure this reader is that it can read a source with this head."""
+
+    @abstractmethod
+    def read(self, file: BinaryIO, name: str) -> Iterator[Item]:
+        """Yield the records of a source.
+
+        Args:
+            file: The source's bytes, at their start.
+            name: The source's name, for hints; never a path to open.
+
+        Raises:
+            UnreadableSource: The source as a whole cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a block of a splittable source may be cut.
+
+    Attributes:
+        end: Length in bytes of the complete records at the block's start; 0 if
+            no record ends in the block.
+        records: How many numbers they take.
+    """
+
+    end: int
+    records: int
+
+
+class SplittingReader(Reader):
+    """A reader whose records can be found without parsing, so that many workers share one file."""
+
+    @abstractmethod
+    def start(self, file: BinaryIO) -> int:
+        """Return the offset of the first record, in bytes: behind a byte order mark and a header."""
+
+    @abstractmethod
+    def cut(self, block: bytes | bytearray) -> Cut:
+        """Return where the last complete record of a block that starts with a record ends."""
+
+    @abstractmethod
+    def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
+        """Yield the records in a range that `cut` has found.
+
+        Args:
+            file: The whole source, which can seek.
+            offset: Where the range starts, in bytes; a record starts there.
+            length: The range's length in bytes.
+            first: The number of the range's first record.
+        """
+
+
+@cache
+def _registry() -> tuple[Reader, ...]:
+    """Return every reader: those of third parties first, so that they win a tie."""
+    readers: list[Reader] = [point.load()() for point in entry_points(group="howdah.readers")]
+    for target in _BUILT_IN:
+        module, _, name = target.partition(":")
+        readers.append(getattr(import_module(module), name)())
+    return tuple(readers)
+
+
+def reader_for(head: Head) -> Reader | None:
+    """Return the reader that is surest of a source, or None if no reader knows it."""
+    best, surest = None, Match.NO
+    for reader in _registry():
+        match = reader.recognise(head)
+        if match > surest:
+            best, surest = reader, match
+    return best
+
+
+def reader_named(name: str) -> Reader:
+    """Return the reader of that name; raises KeyError where there is none."""
+    return {reader.name: reader for reader in _registry()}[name]

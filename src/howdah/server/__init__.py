@@ -1,0 +1,1 @@
+"""PostgreSQL servers: finding their binaries, running a cluster of our own."""
