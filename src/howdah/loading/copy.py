@@ -1,0 +1,102 @@
+"""Records -> binary COPY -> server.
+
+jsonb's binary form is a version byte and the JSON text, so the text of a
+record goes to the server as it stands: one header before it, no parsing and no
+escaping here. The attributes are the last column, so that all that comes before
+a record's text is one packed header.
+
+Source: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format"),
+and jsonb_recv in PostgreSQL's src/backend/utils/adt/jsonb.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from struct import Struct, pack
+from typing import Any
+
+import psycopg
+from psycopg import Connection, pq, sql
+
+from howdah.loading.readers import Batch
+from howdah.loading.target import COLUMNS, Target
+
+__all__ = ["copy_blocks", "framer"]
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + pack(">ii", 0, 0)
+_TRAILER = pack(">h", -1)
+_JSONB_VERSION = 1
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where PostgreSQL's timestamps count from, in microseconds."""
+
+_COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT binary)"
+
+
+def framer(source: str, loaded_at: datetime) -> Callable[[Batch], bytes]:
+    """Return what turns a batch of a source's records into COPY data.
+
+    Args:
+        source: The source's name.
+        loaded_at: The value of the rows' `loaded_at`; aware.
+    """
+    name = source.encode()
+    microseconds = (loaded_at - _EPOCH) // timedelta(microseconds=1)
+    prefix = pack(">hi", len(COLUMNS), len(name)) + name + pack(">iqi", 8, microseconds, 8)
+    header = Struct(f">{len(prefix)}sqiB").pack
+
+    def frame(batch: Batch) -> bytes:
+        parts: list[bytes] = []
+        add = parts.append
+        for number, text in zip(batch.numbers, batch.texts, strict=True):
+            add(header(prefix, number, len(text) + 1, _JSONB_VERSION))
+            add(text)
+        return b"".join(parts)
+
+    return frame
+
+
+def copy_blocks(conn: Connection[Any], target: Target, blocks: Iterable[bytes]) -> None:
+    """Copy framed records into a table, in the transaction that the connection is in.
+
+    Raises:
+        psycopg.Error: As the server refuses it; the transaction is then aborted.
+    """
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    command = sql.SQL(_COPY).format(table=target.identifier, columns=columns).as_bytes(conn)
+    pgconn = conn.pgconn
+    # psycopg's own COPY lets libpq buffer what the server has not taken yet,
+    # without limit; a blocking connection sends each block before the next.
+    pgconn.nonblocking = 0
+    try:
+        _expect(pgconn.exec_(command), pq.ExecStatus.COPY_IN)
+        put = pgconn.put_copy_data
+        try:
+            put(_SIGNATURE)
+            for block in blocks:
+                put(block)
+            put(_TRAILER)
+        except BaseException:
+            with suppress(psycopg.OperationalError):  # the first error is the cause
+                _end(pgconn, b"the loader gave up")
+            raise
+        _end(pgconn, None, check=True)
+    finally:
+        if pgconn.status == pq.ConnStatus.OK:
+            pgconn.nonblocking = 1
+
+
+def _end(pgconn: pq.abc.PGconn, error: bytes | None, *, check: bool = False) -> None:
+    pgconn.put_copy_end(error)
+    failed = None
+    while result := pgconn.get_result():
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            failed = result
+    if check and failed is not None:
+        _expect(failed, pq.ExecStatus.COMMAND_OK)
+
+
+def _expect(result: pq.abc.PGresult, status: pq.ExecStatus) -> None:
+    if result.status != status:
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")

@@ -1,0 +1,398 @@
+"""Which sources and chunks are committed, so that every record is loaded once.
+
+The contract: rows, their rejects and their ledger row commit in one
+transaction, the ledger row first. A second load of the same source waits at
+that row and then finds that there is nothing to do. A source that fits one
+chunk has one ledger row, finished; a larger one is begun, then has a row for
+each committed chunk, then is finished, which also removes what an earlier
+content of the source left in the table. The rows of one content are told from
+those of another by `loaded_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, LiteralString
+
+from psycopg import Connection, sql
+
+from howdah import pg
+from howdah.loading.sources import MEMBER_SEPARATOR
+from howdah.loading.target import Load, Target
+
+__all__ = [
+    "Begun",
+    "Finished",
+    "Whole",
+    "begin",
+    "claim_chunk",
+    "claim_whole",
+    "count_chunk",
+    "count_whole",
+    "finish",
+    "finish_archive",
+    "finished",
+    "finished_members",
+    "forget_if_emptied",
+    "install",
+]
+
+_DDL = "ledger.sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A source that is in the table.
+
+    Attributes:
+        name: Its name.
+        fingerprint: That of the content in the table.
+        sources: How many sources it counts as: its members, if it is an archive.
+    """
+
+    name: str
+    fingerprint: str
+    sources: int
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A source that is committed in one transaction.
+
+    Attributes:
+        name: Its name.
+        fingerprint: Changes when it changes; "" if the next load is to try it again.
+        reader: Which reader read it.
+    """
+
+    name: str
+    fingerprint: str
+    reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A source that takes several chunks.
+
+    Attributes:
+        id: Its id in howdah.sources.
+        name: Its name.
+        loaded_at: That of its rows: this load's, or the killed load's that is being resumed.
+        done: Numbers of the chunks that are committed.
+    """
+
+    id: int
+    name: str
+    loaded_at: datetime
+    done: frozenset[int]
+
+
+_INSTALLED = "SELECT to_regclass('howdah.rejects') IS NOT NULL"
+
+
+def install(conn: Connection[Any]) -> None:
+    """Create the schema `howdah` and its tables where they are missing.
+
+    Raises:
+        Refused: The role may not create a schema in the database.
+    """
+    with conn.transaction(), pg.explained("create the schema howdah"):
+        if not _value(conn, _INSTALLED):
+            pg.xact_lock(conn, "howdah: install the ledger")
+            ddl = files("howdah.loading").joinpath(_DDL).read_text()
+            conn.execute(ddl.encode())  # bytes: a file of ours, not a literal of this module
+
+
+_FORGET = """
+    DELETE FROM howdah.sources
+     WHERE target = %(target)s
+       AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
+       AND NOT EXISTS (SELECT FROM {table})
+"""
+_SWEEP = """
+    DELETE FROM howdah.{} WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
+"""
+
+
+def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
+    """Forget what was loaded into a table that was truncated since; return how many sources.
+
+    What is known of tables that were dropped goes too.
+    """
+    for table in ("sources", "rejects"):
+        conn.execute(sql.SQL(_SWEEP).format(sql.Identifier(table)))
+    query = sql.SQL(_FORGET).format(table=target.identifier)
+    return conn.execute(query, {"target": target.oid}).rowcount
+
+
+_FINISHED = """
+    SELECT name, fingerprint, greatest(members, 1) AS sources
+      FROM howdah.sources
+     WHERE target = %(target)s AND finished AND fingerprint <> ''
+       AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
+       AND name = ANY(%(names)s)
+"""
+
+
+def finished(conn: Connection[Any], load: Load, names: Sequence[str]) -> dict[str, Finished]:
+    """Return, by name, those of the sources that are in the table and need not be loaded again."""
+    rows = pg.fetch_all(conn, Finished, _FINISHED, _parameters(load, names=list(names)))
+    return {row.name: row for row in rows}
+
+
+_FINISHED_MEMBERS = """
+    SELECT name
+      FROM howdah.sources
+     WHERE target = %(target)s AND finished AND fingerprint = %(fingerprint)s
+       AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
+       AND starts_with(name, %(prefix)s)
+"""
+
+
+def finished_members(conn: Connection[Any], load: Load, archive: str, fingerprint: str) -> set[str]:
+    """Return the names of the archive's members that a killed load has committed."""
+    values = _parameters(load, prefix=archive + MEMBER_SEPARATOR, fingerprint=fingerprint)
+    return {name for (name,) in conn.execute(_FINISHED_MEMBERS, values)}
+
+
+# In the order of the names: two loads that claim the same ones cannot deadlock.
+_CLAIM_WHOLE = """
+    INSERT INTO howdah.sources AS known
+           (target, name, fingerprint, loaded_at, cut, finished)
+    SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true
+      FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[])
+           AS source (name, fingerprint, reader)
+     ORDER BY name
+        ON CONFLICT (target, name) DO UPDATE
+       SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at,
+           cut = excluded.cut, finished = true, replaces = true,
+           members = 0, records = 0, rejects = 0
+     WHERE NOT known.finished
+        OR known.fingerprint <> excluded.fingerprint
+        OR known.fingerprint = ''
+        OR known.loaded_at < coalesce(%(again_since)s::timestamptz, '-infinity')
+ RETURNING name, replaces
+"""
+
+
+def claim_whole(conn: Connection[Any], load: Load, sources: Collection[Whole]) -> set[str]:
+    """Mark sources as loaded in this transaction, and remove their old rows.
+
+    Returns:
+        The names of those that are ours to load; the others have been loaded
+        by another load meanwhile.
+    """
+    values = _parameters(
+        load,
+        names=[source.name for source in sources],
+        fingerprints=[source.fingerprint for source in sources],
+        readers=[source.reader for source in sources],
+    )
+    claimed = conn.execute(_CLAIM_WHOLE, values).fetchall()
+    _remove_rows(
+        conn, load.target, [name for name, replaces in claimed if replaces], load.loaded_at
+    )
+    return {name for name, _ in claimed}
+
+
+_COUNT_WHOLE = """
+    UPDATE howdah.sources
+       SET records = counted.records, rejects = counted.rejects
+      FROM unnest(%(names)s::text[], %(records)s::bigint[], %(rejects)s::bigint[])
+           AS counted (name, records, rejects)
+     WHERE target = %(target)s AND sources.name = counted.name
+"""
+
+
+def count_whole(conn: Connection[Any], load: Load, counts: dict[str, tuple[int, int]]) -> None:
+    """Note the records and rejects of sources that this transaction has claimed."""
+    values = _parameters(
+        load,
+        names=list(counts),
+        records=[records for records, _ in counts.values()],
+        rejects=[rejects for _, rejects in counts.values()],
+    )
+    conn.execute(_COUNT_WHOLE, values)
+
+
+_BEGIN = """
+    INSERT INTO howdah.sources AS known
+           (target, name, fingerprint, loaded_at, cut, finished)
+    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, %(cut)s, false)
+        ON CONFLICT (target, name) DO UPDATE
+       SET fingerprint = excluded.fingerprint, cut = excluded.cut, finished = false,
+           replaces = known.replaces OR NOT {resumes},
+           loaded_at = CASE WHEN {resumes} THEN known.loaded_at ELSE excluded.loaded_at END
+     WHERE NOT known.finished
+        OR known.fingerprint <> excluded.fingerprint
+        OR known.fingerprint = ''
+        OR known.loaded_at < coalesce(%(again_since)s::timestamptz, '-infinity')
+ RETURNING id, name, loaded_at,
+           ARRAY(SELECT chunk FROM howdah.chunks
+                  WHERE source = known.id AND chunks.loaded_at = known.loaded_at) AS done
+"""
+_RESUMES = """
+    (NOT known.finished AND known.fingerprint = excluded.fingerprint
+     AND known.fingerprint <> '' AND known.cut = excluded.cut)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    id: int
+    name: str
+    loaded_at: datetime
+    done: list[int]
+
+
+def begin(
+    conn: Connection[Any], load: Load, *, name: str, fingerprint: str, cut: str
+) -> Begun | None:
+    """Note that a source of several chunks is being loaded, or go on where a load was killed.
+
+    Args:
+        conn: A connection; the note commits with its transaction, if it is in one.
+        load: This load.
+        name: The source's name.
+        fingerprint: That of its content.
+        cut: How its chunks are cut; a load goes on only where this is unchanged.
+
+    Returns:
+        None if another load has finished the same content meanwhile.
+    """
+    query = sql.SQL(_BEGIN).format(resumes=sql.SQL(_RESUMES))
+    values = _parameters(load, name=name, fingerprint=fingerprint, cut=cut)
+    row = pg.fetch_one(conn, _Begun, query, values)
+    if row is None:
+        return None
+    return Begun(row.id, row.name, row.loaded_at, frozenset(row.done))
+
+
+# FOR SHARE: the source can be neither finished nor begun anew before we commit.
+_CLAIM_CHUNK = """
+    INSERT INTO howdah.chunks (source, loaded_at, chunk)
+    SELECT id, loaded_at, %(chunk)s
+      FROM (SELECT id, loaded_at
+              FROM howdah.sources
+             WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
+               FOR SHARE) AS begun
+        ON CONFLICT DO NOTHING
+"""
+
+
+def claim_chunk(conn: Connection[Any], begun: Begun, chunk: int) -> bool:
+    """Mark a chunk as loaded in this transaction; False if another load has done it."""
+    values = {"source": begun.id, "loaded_at": begun.loaded_at, "chunk": chunk}
+    return conn.execute(_CLAIM_CHUNK, values).rowcount == 1
+
+
+_COUNT_CHUNK = """
+    UPDATE howdah.chunks
+       SET records = %(records)s, rejects = %(rejects)s
+     WHERE source = %(source)s AND loaded_at = %(loaded_at)s AND chunk = %(chunk)s
+"""
+
+
+def count_chunk(
+    conn: Connection[Any], begun: Begun, chunk: int, *, records: int, rejects: int
+) -> None:
+    """Note the records and rejects of a chunk that this transaction has claimed."""
+    values = {
+        "source": begun.id,
+        "loaded_at": begun.loaded_at,
+        "chunk": chunk,
+        "records": records,
+        "rejects": rejects,
+    }
+    conn.execute(_COUNT_CHUNK, values)
+
+
+_FINISH = """
+    UPDATE howdah.sources
+       SET finished = true, members = 0,
+           (records, rejects) = (SELECT coalesce(sum(records), 0), coalesce(sum(rejects), 0)
+                                   FROM howdah.chunks
+                                  WHERE source = id AND chunks.loaded_at = sources.loaded_at)
+     WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
+ RETURNING replaces
+"""
+
+
+def finish(conn: Connection[Any], load: Load, begun: Begun) -> None:
+    """Mark a source as finished, all its chunks being committed, and remove its old rows."""
+    with conn.transaction():
+        values = {"source": begun.id, "loaded_at": begun.loaded_at}
+        row = conn.execute(_FINISH, values).fetchone()
+        if row is None:  # another load has finished it, or began it anew
+            return
+        conn.execute("DELETE FROM howdah.chunks WHERE source = %s", [begun.id])
+        if row[0]:
+            _remove_rows(conn, load.target, [begun.name], begun.loaded_at)
+
+
+_FINISH_ARCHIVE = """
+    INSERT INTO howdah.sources AS known
+           (target, name, fingerprint, loaded_at, cut, finished, members)
+    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, 'archive', true, %(members)s)
+        ON CONFLICT (target, name) DO UPDATE
+       SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at, cut = excluded.cut,
+           finished = true, replaces = true, members = excluded.members, records = 0, rejects = 0
+ RETURNING replaces
+"""
+_STALE_MEMBERS = """
+    DELETE FROM howdah.sources
+     WHERE target = %(target)s AND starts_with(name, %(prefix)s) AND fingerprint <> %(fingerprint)s
+ RETURNING name
+"""
+
+
+def finish_archive(
+    conn: Connection[Any], load: Load, *, name: str, fingerprint: str, members: int
+) -> None:
+    """Mark an archive as loaded, all its members being committed, and remove members it lost."""
+    values = _parameters(
+        load,
+        name=name,
+        fingerprint=fingerprint,
+        members=members,
+        prefix=name + MEMBER_SEPARATOR,
+    )
+    with conn.transaction():
+        row = conn.execute(_FINISH_ARCHIVE, values).fetchone()
+        if row and row[0]:
+            gone = [name for (name,) in conn.execute(_STALE_MEMBERS, values)]
+            # The archive's own name too: it may have been no archive before.
+            _remove_rows(conn, load.target, [*gone, name], load.loaded_at)
+
+
+_REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY(%(names)s) AND loaded_at <> %(loaded_at)s"
+_REMOVE_REJECTS = """
+    DELETE FROM howdah.rejects
+     WHERE target = %(target)s AND source = ANY(%(names)s) AND loaded_at <> %(loaded_at)s
+"""
+
+
+def _remove_rows(
+    conn: Connection[Any], target: Target, names: Iterable[str], loaded_at: datetime
+) -> None:
+    values = {"target": target.oid, "names": list(names), "loaded_at": loaded_at}
+    if values["names"]:
+        conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier), values)
+        conn.execute(_REMOVE_REJECTS, values)
+
+
+def _parameters(load: Load, **more: object) -> dict[str, object]:
+    return {
+        "target": load.target.oid,
+        "loaded_at": load.loaded_at,
+        "again_since": load.again_since,
+        **more,
+    }
+
+
+def _value(conn: Connection[Any], query: LiteralString) -> Any:
+    row = conn.execute(query).fetchone()
+    return row and row[0]

@@ -1,0 +1,297 @@
+"""Opening a source: wrappers off, archives entered, the reader found.
+
+gzip, bzip2, xz and zstd are taken off whatever they wrap; ZIP and tar archives
+are entered, and each of their members is a source of its own, archives in
+archives too. All is decided by content. Members are read as streams, one after
+the other; nothing is unpacked but into a temporary file that has no name.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import IO, BinaryIO, cast
+
+import zstandard
+
+from howdah.loading.readers import HEAD_BYTES, Head, Reader, UnreadableSource, reader_for
+from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+
+__all__ = ["Opened", "Unopened", "is_zip_archive", "open_file", "open_sources", "reader_of"]
+
+_DEEPEST = 8
+"""How many wrappers and archives may lie inside each other."""
+
+_SPOOL_BYTES = 16 << 20
+"""What a member may take in memory before it is spooled to disk, in bytes."""
+
+_TAR_MAGIC = slice(257, 262)
+_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+_WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
+_DAMAGE = (
+    EOFError,
+    OSError,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    zstandard.ZstdError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is open, at its start.
+
+    Attributes:
+        name: Its name in the table.
+        reader: What reads it.
+        file: Its bytes without wrappers; seekable if the reader asks for it.
+    """
+
+    name: str
+    reader: Reader
+    file: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """A source that cannot be read.
+
+    Attributes:
+        name: Its name in the table.
+        reason: Why, one sentence.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Bytes on their way to a reader.
+
+    Attributes:
+        name: The source's name in the table.
+        hint: The file's name without folders, and without the suffixes of wrappers taken off.
+        file: The bytes, at their start.
+        depth: How many wrappers and archives lie around it.
+    """
+
+    name: str
+    hint: str
+    file: BinaryIO
+    depth: int = 0
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file for the loader; the caller closes it."""
+    return open(path, "rb", buffering=1 << 18)  # noqa: PTH123 - as the docstring says
+
+
+def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
+    """Yield the sources in a file: itself, or the members of the archive that it is.
+
+    Each is valid until the next one is asked for.
+
+    Args:
+        file: Its bytes, at their start.
+        name: The source's name.
+    """
+    yield from _enter(_Stream(name, name.rpartition("/")[2], file))
+
+
+def reader_of(file: BinaryIO, name: str) -> Reader | None:
+    """Return what reads a file as it is, without taking a wrapper off; the file must seek."""
+    _, head = _look(_Stream(name, name.rpartition("/")[2], file))
+    file.seek(0)
+    return reader_for(head)
+
+
+def is_zip_archive(file: BinaryIO) -> bool:
+    """Return whether a file that can seek is a ZIP archive, and no document in a ZIP."""
+    try:
+        stream, head = _look(_Stream("", "", file))
+    except UnreadableSource:
+        return False
+    finally:
+        file.seek(0)
+    return stream.file is file and bool(head.members) and reader_for(head) is None
+
+
+def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
+    try:
+        stream, head = _unwrapped(stream)
+        reader = reader_for(head)
+        if reader is not None:
+            yield Opened(stream.name, reader, _seekable(stream) if reader.seeks else stream.file)
+        elif head.members:
+            yield from _zip_members(stream)
+        elif head.data[_TAR_MAGIC] == b"ustar":
+            yield from _tar_members(stream)
+        else:
+            yield Unopened(stream.name, _unknown(head))
+    except UnreadableSource as exc:
+        yield Unopened(stream.name, str(exc))
+    except _DAMAGE as exc:
+        yield Unopened(stream.name, f"it cannot be unpacked: {exc}")
+
+
+def _unwrapped(stream: _Stream) -> tuple[_Stream, Head]:
+    while True:
+        if stream.depth > _DEEPEST:
+            raise UnreadableSource(f"more than {_DEEPEST} archives lie inside each other")
+        stream, head = _look(stream)
+        for magic, (suffix, unwrap) in _WRAPPERS.items():
+            if head.data.startswith(magic):
+                stream = replace(
+                    stream,
+                    file=unwrap(stream.file),
+                    hint=_without(stream.hint, suffix),
+                    depth=stream.depth + 1,
+                )
+                break
+        else:
+            return stream, head
+
+
+def _look(stream: _Stream) -> tuple[_Stream, Head]:
+    """Return the stream, at its start again, and its head."""
+    data = _read_fully(stream.file, HEAD_BYTES)
+    if not data:
+        raise UnreadableSource("it is empty")
+    if stream.depth == 0 and stream.file.seekable():
+        stream.file.seek(0)
+    else:
+        # gzip and its kin can seek back, but only by unpacking from the start.
+        rejoined = io.BufferedReader(_Rejoined(data, stream.file), HEAD_BYTES)
+        stream = replace(stream, file=cast("BinaryIO", rejoined))
+    if not data.startswith(_ZIP_MAGICS):
+        return stream, Head(stream.hint, data)
+    stream = replace(stream, file=_seekable(stream))
+    try:
+        members = tuple(zipfile.ZipFile(stream.file).namelist())
+    except zipfile.BadZipFile as exc:
+        raise UnreadableSource(f"it is a damaged ZIP file: {exc}") from exc
+    stream.file.seek(0)
+    return stream, Head(stream.hint, data, members)
+
+
+def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    with zipfile.ZipFile(stream.file) as archive:
+        for info in archive.infolist():
+            if info.is_dir() or _is_hidden(info.filename):
+                continue
+            member = _member(stream, info.filename)
+            try:
+                file = archive.open(info)
+            except (RuntimeError, NotImplementedError) as exc:  # encrypted; unknown compression
+                yield Unopened(member.name, f"it cannot be unpacked: {exc}")
+                continue
+            with file:
+                yield from _enter(replace(member, file=cast("BinaryIO", file)))
+
+
+def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    with tarfile.open(fileobj=stream.file, mode="r|") as archive:
+        for info in archive:
+            file = archive.extractfile(info) if info.isfile() else None
+            if file is not None and not _is_hidden(info.name):
+                yield from _enter(replace(_member(stream, info.name), file=cast("BinaryIO", file)))
+
+
+def _member(archive: _Stream, path: str) -> _Stream:
+    return replace(
+        archive,
+        name=source_name(f"{archive.name}{MEMBER_SEPARATOR}{path}"),
+        hint=path.rpartition("/")[2],
+        depth=archive.depth + 1,
+    )
+
+
+def _is_hidden(path: str) -> bool:
+    """Return whether a folder would have left it out too: a dot file, macOS's resource forks."""
+    parts = path.split("/")
+    return parts[0] == "__MACOSX" or any(p.startswith(".") and p.strip(".") for p in parts)
+
+
+def _unknown(head: Head) -> str:
+    shown = head.data[:8].hex(" ")
+    return f"no reader knows its format (name {head.name!r}, first bytes {shown})"
+
+
+def _without(name: str, suffix: str) -> str:
+    for wrapped, bare in _WRAPPED_TARS.items():
+        if name.lower().endswith(wrapped):
+            return name[: -len(wrapped)] + bare
+    return name[: -len(suffix)] if name.lower().endswith(suffix) else name
+
+
+def _seekable(stream: _Stream) -> BinaryIO:
+    """Return the bytes as a file that can seek at no cost: spooled where they are a stream."""
+    if stream.depth == 0 and stream.file.seekable():
+        return stream.file
+    spooled = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed when forgotten
+    shutil.copyfileobj(stream.file, spooled, 1 << 20)
+    spooled.seek(0)
+    return cast("BinaryIO", spooled)
+
+
+def _read_fully(file: BinaryIO, size: int) -> bytes:
+    parts = []
+    while size and (data := file.read(size)):
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose head has been read, with the head put in front again."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = io.BytesIO(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._head.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _gunzip(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+
+
+def _bunzip2(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", bz2.BZ2File(file))
+
+
+def _unxz(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", lzma.LZMAFile(file))
+
+
+def _unzstd(file: BinaryIO) -> BinaryIO:
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        file, read_across_frames=True, closefd=False
+    )
+    return cast("BinaryIO", reader)
+
+
+_WRAPPERS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
+    b"\x1f\x8b": (".gz", _gunzip),
+    b"BZh": (".bz2", _bunzip2),
+    b"\xfd7zXZ\0": (".xz", _unxz),
+    b"\x28\xb5\x2f\xfd": (".zst", _unzstd),
+}

@@ -1,0 +1,141 @@
+"""What the user names -> files to load.
+
+A *source* is a file, or a member of an archive. Its name is the absolute path
+of the file, then `!/` and the member's path for each archive around it:
+`/srv/in/2026.zip!/orders/may.csv`. The name is only a name: nothing is ever
+written to a member's path.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from howdah.errors import UsageError
+
+__all__ = ["MEMBER_SEPARATOR", "STANDARD_INPUT", "SourceFile", "find", "fingerprint", "source_name"]
+
+MEMBER_SEPARATOR = "!/"
+STANDARD_INPUT = "-"
+
+_NAME_BYTES = 2000
+"""Longest name that is kept whole: a btree entry holds about 2,700 bytes.
+
+Source: https://www.postgresql.org/docs/current/btree.html
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to load.
+
+    Attributes:
+        path: Where to open it; `-` is standard input.
+        name: Its name in the table and in the ledger.
+        size_bytes: Its size; 0 for a stream.
+        fingerprint: Changes when the file changes; "" for a stream, which has no identity.
+    """
+
+    path: str
+    name: str
+    size_bytes: int
+    fingerprint: str
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can be read only once: standard input, a named pipe."""
+        return not self.fingerprint
+
+
+def find(
+    paths: Iterable[str | os.PathLike[str]], *, stream_name: str = "stdin"
+) -> list[SourceFile]:
+    """Return the files that paths, folders and glob patterns name, each once, in their order.
+
+    In folders, files and folders whose name starts with a dot are left out, and
+    what is no regular file. Links to files are followed, links to folders are not.
+
+    Args:
+        paths: Files, folders, patterns with `*`, `?`, `[...]` or `**`, or `-`.
+        stream_name: What standard input is called in the table.
+
+    Raises:
+        UsageError: A path or pattern that leads to nothing.
+    """
+    found: dict[str, SourceFile] = {}
+    for path in paths:
+        for file in _expand(os.fspath(path)):
+            if file == STANDARD_INPUT:
+                found[file] = SourceFile(file, stream_name, 0, "")
+            else:
+                absolute = os.path.abspath(file)
+                found.setdefault(absolute, _source_file(absolute))
+    return list(found.values())
+
+
+def fingerprint(facts: os.stat_result) -> str:
+    """Return what tells a file from its changed self: size and time of change, as rsync does.
+
+    Source: https://download.samba.org/pub/rsync/rsync.1 ("quick check").
+    """
+    return f"{facts.st_size} bytes, {facts.st_mtime_ns} ns"
+
+
+def source_name(text: str) -> str:
+    r"""Return a name that PostgreSQL can store and index for any path.
+
+    Bytes that are not UTF-8 are written as `\xNN`; what is longer than 2,000
+    bytes is cut and ends in a digest of the whole.
+    """
+    encoded = os.fsencode(text)
+    name = encoded.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    if len(encoded) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()
+    return f"{encoded[: _NAME_BYTES - 70].decode('utf-8', 'ignore')}... {digest}"
+
+
+def _source_file(path: str) -> SourceFile:
+    facts = os.stat(path)
+    name = source_name(path)
+    if not stat.S_ISREG(facts.st_mode):
+        return SourceFile(path, name, 0, "")
+    return SourceFile(path, name, facts.st_size, fingerprint(facts))
+
+
+def _expand(path: str) -> Iterator[str]:
+    if path == STANDARD_INPUT or os.path.isfile(path):
+        yield path
+    elif os.path.isdir(path):
+        yield from _files_below(path)
+    elif os.path.exists(path):
+        yield path
+    elif glob.has_magic(path):
+        matches = sorted(glob.glob(path, recursive=True))
+        if not matches:
+            raise UsageError(f"No file matches the pattern {path!r}.", next_step="Check the path.")
+        for match in matches:
+            if not os.path.isdir(match):
+                yield match
+    else:
+        raise UsageError(f"There is no file or folder {path!r}.", next_step="Check the path.")
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                yield path
+
+
+def _refuse(exc: OSError) -> None:
+    raise UsageError(
+        f"The folder {exc.filename!r} cannot be read: {exc.strerror}.",
+        next_step="Make it readable, or name the files to load.",
+    ) from exc
