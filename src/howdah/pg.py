@@ -17,11 +17,13 @@ from howdah.errors import HowdahError, NoDatabase, Refused, UsageError
 
 __all__ = [
     "TableName",
+    "Whereabouts",
     "connect",
     "explained",
     "fetch_all",
     "fetch_one",
     "open_connection",
+    "whereabouts",
     "xact_lock",
 ]
 
@@ -183,3 +185,39 @@ def explained(doing: str) -> Iterator[None]:
 def _one_line(exc: BaseException) -> str:
     """Return the message of an error of psycopg without its line breaks and final full stop."""
     return " ".join(str(exc).split()).rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What a connection leads to.
+
+    Attributes:
+        version: The server's version, as in "18.6".
+        host: The host or the folder of the unix socket.
+        port: The port.
+        database: The database's name.
+        role: The session's role.
+        superuser: Whether it is a superuser.
+    """
+
+    version: str
+    host: str
+    port: int
+    database: str
+    role: str
+    superuser: bool
+
+
+_WHEREABOUTS = """
+    SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+           %s AS host, %s::int AS port,
+           current_database() AS database, current_user AS role,
+           current_setting('is_superuser') = 'on' AS superuser
+"""
+
+
+def whereabouts(conn: Connection[Any]) -> Whereabouts:
+    """Return what a connection leads to."""
+    found = fetch_one(conn, Whereabouts, _WHEREABOUTS, [conn.info.host, conn.info.port])
+    assert found is not None  # noqa: S101 - a SELECT without FROM has one row
+    return found

@@ -1,1 +1,35 @@
-"""Loading: documents and records of any kind into PostgreSQL."""
+"""Loading: documents and records of any kind into PostgreSQL, each once."""
+
+from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied, emit, fork
+from howdah.loading.readers import (
+    BadRecord,
+    Batch,
+    Head,
+    Match,
+    Reader,
+    SplittingReader,
+    UnreadableSource,
+)
+from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.run import latest_rejects, load
+
+__all__ = [
+    "BadRecord",
+    "Batch",
+    "Event",
+    "ForkJoinPool",
+    "Head",
+    "LoadReport",
+    "Match",
+    "Outcome",
+    "Planned",
+    "Reader",
+    "SplittingReader",
+    "TaskTimedOut",
+    "UnreadableSource",
+    "WorkerDied",
+    "emit",
+    "fork",
+    "latest_rejects",
+    "load",
+]

@@ -25,9 +25,11 @@ from howdah.loading.target import Load, Target
 
 __all__ = [
     "Begun",
+    "Counts",
     "Finished",
     "Whole",
     "begin",
+    "chunk_of_ours",
     "claim_chunk",
     "claim_whole",
     "count_chunk",
@@ -38,6 +40,7 @@ __all__ = [
     "finished_members",
     "forget_if_emptied",
     "install",
+    "ours",
 ]
 
 _DDL = "ledger.sql"
@@ -71,6 +74,15 @@ class Whole:
     name: str
     fingerprint: str
     reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much of a source, or of a chunk, is committed."""
+
+    name: str
+    records: int
+    rejects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +219,28 @@ _COUNT_WHOLE = """
 """
 
 
-def count_whole(conn: Connection[Any], load: Load, counts: dict[str, tuple[int, int]]) -> None:
+def count_whole(conn: Connection[Any], load: Load, counts: Collection[Counts]) -> None:
     """Note the records and rejects of sources that this transaction has claimed."""
     values = _parameters(
         load,
-        names=list(counts),
-        records=[records for records, _ in counts.values()],
-        rejects=[rejects for _, rejects in counts.values()],
+        names=[source.name for source in counts],
+        records=[source.records for source in counts],
+        rejects=[source.rejects for source in counts],
     )
     conn.execute(_COUNT_WHOLE, values)
+
+
+_OURS = """
+    SELECT name, records, rejects
+      FROM howdah.sources
+     WHERE target = %(target)s AND name = ANY(%(names)s) AND finished
+       AND loaded_at = %(loaded_at)s
+"""
+
+
+def ours(conn: Connection[Any], load: Load, names: Collection[str]) -> list[Counts]:
+    """Return those sources that a worker of this very load committed before it died."""
+    return pg.fetch_all(conn, Counts, _OURS, _parameters(load, names=list(names)))
 
 
 _BEGIN = """
@@ -273,8 +298,8 @@ def begin(
 
 # FOR SHARE: the source can be neither finished nor begun anew before we commit.
 _CLAIM_CHUNK = """
-    INSERT INTO howdah.chunks (source, loaded_at, chunk)
-    SELECT id, loaded_at, %(chunk)s
+    INSERT INTO howdah.chunks (source, loaded_at, chunk, load)
+    SELECT id, loaded_at, %(chunk)s, %(load)s
       FROM (SELECT id, loaded_at
               FROM howdah.sources
              WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
@@ -283,10 +308,9 @@ _CLAIM_CHUNK = """
 """
 
 
-def claim_chunk(conn: Connection[Any], begun: Begun, chunk: int) -> bool:
-    """Mark a chunk as loaded in this transaction; False if another load has done it."""
-    values = {"source": begun.id, "loaded_at": begun.loaded_at, "chunk": chunk}
-    return conn.execute(_CLAIM_CHUNK, values).rowcount == 1
+def claim_chunk(conn: Connection[Any], load: Load, begun: Begun, chunk: int) -> bool:
+    """Mark a chunk as loaded in this transaction; False if it is committed already."""
+    return conn.execute(_CLAIM_CHUNK, _chunk(load, begun, chunk)).rowcount == 1
 
 
 _COUNT_CHUNK = """
@@ -297,17 +321,33 @@ _COUNT_CHUNK = """
 
 
 def count_chunk(
-    conn: Connection[Any], begun: Begun, chunk: int, *, records: int, rejects: int
+    conn: Connection[Any], load: Load, begun: Begun, chunk: int, counts: Counts
 ) -> None:
     """Note the records and rejects of a chunk that this transaction has claimed."""
-    values = {
+    values = {"records": counts.records, "rejects": counts.rejects}
+    conn.execute(_COUNT_CHUNK, _chunk(load, begun, chunk) | values)
+
+
+_CHUNK_OF_OURS = """
+    SELECT '' AS name, records, rejects
+      FROM howdah.chunks
+     WHERE source = %(source)s AND loaded_at = %(loaded_at)s AND chunk = %(chunk)s
+       AND load = %(load)s
+"""
+
+
+def chunk_of_ours(conn: Connection[Any], load: Load, begun: Begun, chunk: int) -> Counts | None:
+    """Return what a worker of this very load committed of a chunk before it died."""
+    return pg.fetch_one(conn, Counts, _CHUNK_OF_OURS, _chunk(load, begun, chunk))
+
+
+def _chunk(load: Load, begun: Begun, chunk: int) -> dict[str, object]:
+    return {
         "source": begun.id,
         "loaded_at": begun.loaded_at,
         "chunk": chunk,
-        "records": records,
-        "rejects": rejects,
+        "load": load.loaded_at,
     }
-    conn.execute(_COUNT_CHUNK, values)
 
 
 _FINISH = """
@@ -350,7 +390,7 @@ _STALE_MEMBERS = """
 
 
 def finish_archive(
-    conn: Connection[Any], load: Load, *, name: str, fingerprint: str, members: int
+    conn: Connection[Any], load: Load, name: str, fingerprint: str, members: int
 ) -> None:
     """Mark an archive as loaded, all its members being committed, and remove members it lost."""
     values = _parameters(
@@ -373,6 +413,12 @@ _REMOVE_REJECTS = """
     DELETE FROM howdah.rejects
      WHERE target = %(target)s AND source = ANY(%(names)s) AND loaded_at <> %(loaded_at)s
 """
+_REMOVE_CHUNKS = """
+    DELETE FROM howdah.chunks
+     USING howdah.sources
+     WHERE source = sources.id AND sources.finished
+       AND target = %(target)s AND name = ANY(%(names)s)
+"""
 
 
 def _remove_rows(
@@ -382,6 +428,7 @@ def _remove_rows(
     if values["names"]:
         conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier), values)
         conn.execute(_REMOVE_REJECTS, values)
+        conn.execute(_REMOVE_CHUNKS, values)
 
 
 def _parameters(load: Load, **more: object) -> dict[str, object]:

@@ -27,11 +27,13 @@ CREATE TABLE IF NOT EXISTS howdah.chunks (
     source    bigint      NOT NULL REFERENCES howdah.sources ON DELETE CASCADE,
     loaded_at timestamptz NOT NULL,
     chunk     integer     NOT NULL,
+    load      timestamptz NOT NULL,
     records   bigint      NOT NULL DEFAULT 0,
     rejects   bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (source, loaded_at, chunk)
 );
 COMMENT ON TABLE howdah.chunks IS 'the committed chunks of sources that are not finished';
+COMMENT ON COLUMN howdah.chunks.load IS 'when the load began that committed it';
 
 CREATE TABLE IF NOT EXISTS howdah.rejects (
     id        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -17,16 +17,24 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, BinaryIO, cast
 
 import zstandard
 
-from howdah.loading.readers import HEAD_BYTES, Head, Reader, UnreadableSource, reader_for
+from howdah.loading.readers import (
+    HEAD_BYTES,
+    Head,
+    Reader,
+    SplittingReader,
+    UnreadableSource,
+    reader_for,
+)
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
 
-__all__ = ["Opened", "Unopened", "is_zip_archive", "open_file", "open_sources", "reader_of"]
+__all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
 
 _DEEPEST = 8
 """How many wrappers and archives may lie inside each other."""
@@ -110,22 +118,20 @@ def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
     yield from _enter(_Stream(name, name.rpartition("/")[2], file))
 
 
-def reader_of(file: BinaryIO, name: str) -> Reader | None:
-    """Return what reads a file as it is, without taking a wrapper off; the file must seek."""
+def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
+    """Return the reader of a file whose records many workers can share; None: one must read it.
+
+    Args:
+        file: Can seek; it is left at its start.
+        name: The source's name.
+
+    Raises:
+        UnreadableSource: The file is empty.
+    """
     _, head = _look(_Stream(name, name.rpartition("/")[2], file))
     file.seek(0)
-    return reader_for(head)
-
-
-def is_zip_archive(file: BinaryIO) -> bool:
-    """Return whether a file that can seek is a ZIP archive, and no document in a ZIP."""
-    try:
-        stream, head = _look(_Stream("", "", file))
-    except UnreadableSource:
-        return False
-    finally:
-        file.seek(0)
-    return stream.file is file and bool(head.members) and reader_for(head) is None
+    reader = reader_for(head)
+    return reader.splitter(head) if isinstance(reader, SplittingReader) else None
 
 
 def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -187,11 +193,12 @@ def _look(stream: _Stream) -> tuple[_Stream, Head]:
 
 
 def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    names: Counter[str] = Counter()
     with zipfile.ZipFile(stream.file) as archive:
         for info in archive.infolist():
             if info.is_dir() or _is_hidden(info.filename):
                 continue
-            member = _member(stream, info.filename)
+            member = _member(stream, info.filename, names)
             try:
                 file = archive.open(info)
             except (RuntimeError, NotImplementedError) as exc:  # encrypted; unknown compression
@@ -202,17 +209,22 @@ def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
 
 
 def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    names: Counter[str] = Counter()
     with tarfile.open(fileobj=stream.file, mode="r|") as archive:
         for info in archive:
             file = archive.extractfile(info) if info.isfile() else None
             if file is not None and not _is_hidden(info.name):
-                yield from _enter(replace(_member(stream, info.name), file=cast("BinaryIO", file)))
+                member = _member(stream, info.name, names)
+                yield from _enter(replace(member, file=cast("BinaryIO", file)))
 
 
-def _member(archive: _Stream, path: str) -> _Stream:
+def _member(archive: _Stream, path: str, names: Counter[str]) -> _Stream:
+    names[path] += 1
+    # A tar file may hold a path twice; each is a source.
+    unique = path if names[path] == 1 else f"{path} ({names[path]})"
     return replace(
         archive,
-        name=source_name(f"{archive.name}{MEMBER_SEPARATOR}{path}"),
+        name=source_name(f"{archive.name}{MEMBER_SEPARATOR}{unique}"),
         hint=path.rpartition("/")[2],
         depth=archive.depth + 1,
     )

@@ -1,0 +1,85 @@
+"""The command `howdah`: its parts are imported when they are called, its errors end here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from howdah import __version__
+from howdah.errors import HowdahError
+
+__all__ = ["cli", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+_COMMANDS = {
+    "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
+    "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),
+    "where": ("howdah.cli.where", "Say which database is used, and why."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command when it is called, so that `--help` costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", "-V", message="howdah %(version)s")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def cli(debug: bool) -> None:
+    """PostgreSQL operations for Python and Django teams.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or refused, 3 done with
+    rejects, 4 needs a person.
+    """
+
+
+def main() -> None:
+    """Run the command line, and turn errors into a sentence and an exit code."""
+    debug = "--debug" in sys.argv  # errors end here, where click's context is gone
+    try:
+        code = cli.main(prog_name="howdah", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("Stopped.", err=True)
+        code = INTERRUPTED
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except HowdahError as exc:
+        if debug:
+            raise
+        click.echo(f"howdah: {exc.message}", err=True)
+        if exc.next_step:
+            click.echo(f"        {exc.next_step}", err=True)
+        code = exc.exit_code
+    except BrokenPipeError:
+        # The reader of our output is gone (`howdah ... | head`): no traceback at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as exc:
+        if debug:
+            raise
+        click.echo(f"howdah: unexpected {type(exc).__name__}: {exc}", err=True)
+        click.echo("        Run the command again with --debug to see where.", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

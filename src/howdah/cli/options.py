@@ -1,0 +1,46 @@
+"""Options that commands share: which database, and `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from howdah.dsn import Dsn, choose
+
+__all__ = ["as_json", "chosen", "database"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def database(command: F) -> F:
+    """Add `--dsn`, `--settings` and `--database`; `chosen` takes their values."""
+    for option in (
+        click.option("--database", "alias", metavar="ALIAS", help="Which alias of DATABASES."),
+        click.option("--settings", metavar="MODULE", help="Django's settings, to take DATABASES."),
+        click.option(
+            "--dsn",
+            metavar="DSN",
+            help="The database: a postgresql:// URL or 'host=... dbname=...'. Without it: "
+            "HOWDAH_DSN, DATABASE_URL, PG* variables, DJANGO_SETTINGS_MODULE, "
+            "else a server of our own.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def as_json(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def chosen(dsn: str | None, settings: str | None, alias: str | None) -> Dsn:
+    """Return the database that is named; none: start a server of our own."""
+    found = choose(dsn, settings=settings, alias=alias)
+    if found is not None:
+        return found
+    from howdah.server import ensure_running
+
+    return Dsn(ensure_running().conninfo(), origin="none is named, so a server of our own")

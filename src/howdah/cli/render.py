@@ -1,0 +1,204 @@
+"""What people and scripts see: plain data -> text, tables, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from howdah.dsn import Dsn
+    from howdah.loading.rejects import Reject
+    from howdah.loading.report import Event, LoadReport, Outcome
+    from howdah.pg import Whereabouts
+
+__all__ = ["load_progress", "load_report", "stopped_load", "where"]
+
+PLAIN_INTERVAL_S = 5.0
+"""How often progress is told where no terminal can be redrawn."""
+
+_KIB = 1024
+
+
+def where(found: Whereabouts, database: Dsn, *, as_json: bool) -> None:
+    """Print which database is used, why, and what it is."""
+    facts = {"chosen": database.origin, "dsn": database.public()} | asdict(found)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    role = found.role + (" (superuser)" if found.superuser else "")
+    rows = [
+        ("chosen by", database.origin),
+        ("server", f"PostgreSQL {found.version} at {found.host}, port {found.port}"),
+        ("database", found.database),
+        ("role", role),
+        ("connect", f'psql "{database.public()}"'),
+    ]
+    for name, value in rows:
+        click.echo(f"{name:<10} {value}")
+
+
+def load_report(report: LoadReport, rejects: list[Reject], *, as_json: bool) -> None:
+    """Print what a load has done, and some of its rejects."""
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+        return
+    for line in report_lines(report, rejects):
+        click.echo(line)
+
+
+def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
+    """Return a load's report as lines.
+
+    Args:
+        report: What the load has done.
+        rejects: Some of its rejects, to be shown.
+    """
+    what = f"{_count(report.records, 'record')} from {_count(report.sources, 'source')}"
+    rate = f"{report.records_per_second:,.0f} records/s, {_size(report.bytes)} read"
+    lines = [f"{what} into {report.table} in {report.seconds:,.1f} s ({rate})"]
+    if report.skipped:
+        lines.append(f"skipped {_count(report.skipped, 'source')}: loaded before and unchanged")
+    if report.repaired:
+        lines.append(
+            f"repaired {_count(report.repaired, 'record')}: jsonb cannot hold a NUL, a lone "
+            "surrogate or a NaN"
+        )
+    if report.rejects:
+        lines.append(f"{_count(report.rejects, 'reject')}, kept in howdah.rejects:")
+        lines += [f"  {_tail(r.source)}, {r.place}: {r.reason}" for r in rejects]
+        if report.rejects > len(rejects):
+            lines.append(f"  and {report.rejects - len(rejects):,} more")
+    return lines
+
+
+def stopped_load(done: Outcome) -> None:
+    """Say what a load that was stopped by Ctrl-C leaves."""
+    click.echo(
+        f"Stopped. {_count(done.records, 'record')} of this run are committed; "
+        "run the same command again to go on where it stopped.",
+        err=True,
+    )
+
+
+@contextmanager
+def load_progress(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
+    """Show a load's progress on standard error: a bar on a terminal, else a line now and then.
+
+    Yields:
+        What `load` is to be given as `on_event`.
+    """
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            yield _BarProgress(bar)
+    else:
+        yield _PlainProgress()
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=8,
+    )
+
+
+class _Totals:
+    """The sum of a load's events."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.table = ""
+        self.files = 0
+        self.total_bytes = 0
+        self.sources = self.records = self.rejects = self.bytes = 0
+
+    def __call__(self, event: Event) -> None:
+        from howdah.loading.report import Planned
+
+        if isinstance(event, Planned):
+            self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
+        else:
+            self.sources += event.sources
+            self.records += event.records
+            self.rejects += event.rejects
+            self.bytes += event.bytes
+        self.show()
+
+    def show(self) -> None:
+        raise NotImplementedError
+
+    def counts(self) -> str:
+        rate = self.records / max(time.monotonic() - self.started, 0.001)
+        of = f" of {self.files:,}" if self.sources <= self.files else ""
+        text = f"{self.sources:,}{of} files, {self.records:,} records, {rate:,.0f}/s"
+        return text + (f", {_count(self.rejects, 'reject')}" if self.rejects else "")
+
+
+class _BarProgress(_Totals):
+    def __init__(self, bar: Progress) -> None:
+        super().__init__()
+        self._bar = bar
+        self._task: TaskID = bar.add_task("Looking", total=None, counts="")
+
+    def show(self) -> None:
+        self._bar.update(
+            self._task,
+            description=f"Loading into {self.table}",
+            total=self.total_bytes or None,
+            completed=self.bytes,
+            counts=self.counts(),
+        )
+
+
+class _PlainProgress(_Totals):
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = time.monotonic()
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= PLAIN_INTERVAL_S:
+            self._told = now
+            click.echo(f"loading into {self.table}: {self.counts()}", err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < _KIB or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= _KIB
+    raise AssertionError
+
+
+def _tail(name: str, length: int = 60) -> str:
+    """Return the end of a long name, which tells more than its beginning."""
+    return name if len(name) <= length else f"...{name[3 - length :]}"

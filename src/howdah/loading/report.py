@@ -1,0 +1,92 @@
+"""What a load says while it runs and when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Event", "LoadReport", "Outcome", "Planned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The load has looked at what is there, and begins.
+
+    Attributes:
+        table: The table, as a person writes it.
+        sources: Files to load.
+        skipped: Sources that are in the table and unchanged.
+        bytes: Size of the files to load; streams count 0.
+    """
+
+    table: str
+    sources: int
+    skipped: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one transaction, or one task of several, has done. Outcomes add up.
+
+    Attributes:
+        sources: Sources that are now in the table as a whole.
+        skipped: Sources that turned out to be there already.
+        records: Rows that were committed.
+        rejects: Rejects that were committed.
+        repaired: Those rows whose text differs from what the source held.
+        chunks: Transactions that committed rows or rejects.
+        bytes: How far the files have been read, in bytes of the files as they lie there.
+    """
+
+    sources: int = 0
+    skipped: int = 0
+    records: int = 0
+    rejects: int = 0
+    repaired: int = 0
+    chunks: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.sources + other.sources,
+            self.skipped + other.skipped,
+            self.records + other.records,
+            self.rejects + other.rejects,
+            self.repaired + other.repaired,
+            self.chunks + other.chunks,
+            self.bytes + other.bytes,
+        )
+
+
+Event: TypeAlias = Planned | Outcome
+"""What `on_event` of `load` is called with: one `Planned`, then `Outcome`s that add up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load has done.
+
+    Attributes:
+        table: The table, as a person writes it.
+        sources: Files and members of archives that were loaded.
+        skipped: Those that were in the table already, unchanged.
+        records: Rows added.
+        rejects: Records and sources that could not be loaded; they are in howdah.rejects.
+        repaired: Rows whose text differs from what the source held (a NUL, a lone surrogate).
+        chunks: Transactions.
+        bytes: Bytes read, of the files as they lie there.
+        seconds: From the call to the last commit.
+        records_per_second: records / seconds.
+    """
+
+    table: str
+    sources: int
+    skipped: int
+    records: int
+    rejects: int
+    repaired: int
+    chunks: int
+    bytes: int
+    seconds: float
+    records_per_second: float

@@ -1,0 +1,297 @@
+"""load(): files and folders into a table, by a fork-join pool of workers.
+
+    paths -> sources -> chunks --(fork)--> workers: read, frame, COPY, commit --(join)--> report
+
+The parent looks, cuts and counts; all reading and writing is the workers' work.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any
+
+from psycopg import Connection
+
+from howdah import pg
+from howdah.dsn import choose
+from howdah.loading import ledger, rejects
+from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
+from howdah.loading.opening import open_file, splitter_of
+from howdah.loading.readers import SplittingReader, UnreadableSource
+from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.sources import SourceFile, find
+from howdah.loading.target import Load, prepare
+from howdah.loading.work import (
+    FilesJob,
+    Job,
+    RangeJob,
+    has_changed,
+    how_cut,
+    reject_changed,
+    run,
+)
+from howdah.server import ensure_running
+
+__all__ = ["latest_rejects", "load"]
+
+FILES_PER_JOB = 64
+"""How many small files may share a task and a transaction."""
+
+TIME_LIMIT_S = 300.0
+"""How long a worker may take over a task of small files before it is killed, in seconds.
+
+The files are then tried one by one, and the one that hangs becomes a reject.
+"""
+
+_MOST_WORKERS = 8
+"""Workers by default, at most: each holds a connection slot of the server."""
+
+
+def load(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    dsn: str | None = None,
+    table: str = "documents",
+    workers: int | None = None,
+    again: bool = False,
+    stream_name: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> LoadReport:
+    """Load files of any kind into a table, each record once.
+
+    A source that is in the table and unchanged is skipped; one that has changed
+    takes the place of its old rows. A load that was killed is gone on with by
+    the same call. What cannot be read becomes a row of `howdah.rejects`.
+
+    Args:
+        paths: Files, folders, glob patterns, or `-` for standard input, which
+            is loaded in one transaction.
+        dsn: The database; None: what the environment names, else the embedded server.
+        table: The table, `name` or `schema.name`; created when missing.
+        workers: Worker processes, a connection each; None: one for each core
+            that this process may use, 8 at most.
+        again: Load sources again though they are unchanged.
+        stream_name: The source's name for what comes from standard input: loading
+            under the same name again replaces its rows. None: a name of its own.
+        on_event: Called in this process with what happens, for progress.
+
+    Raises:
+        UsageError: A path or the table's name leads to nothing.
+        NoDatabase: The server cannot be reached.
+        Refused: The role may not, or the table has other columns.
+        HowdahError: The server failed on the way; what is committed stays.
+    """
+    started = time.monotonic()
+    say = on_event or (lambda _: None)
+    name = pg.TableName.parse(table)
+    moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    files = find(paths, stream_name=stream_name or f"stdin {moment}")
+    conninfo = _conninfo(dsn)
+    with pg.connect(conninfo, application_name="howdah load") as conn:
+        ledger.install(conn)
+        target = prepare(conn, name)
+        ledger.forget_if_emptied(conn, target)
+        now = _clock(conn)
+        this = Load(target, now, now if again else None)
+        todo, skipped = _without_finished(conn, this, files)
+        say(Planned(str(target), len(todo), skipped, sum(file.size_bytes for file in todo)))
+        outcome = Outcome(skipped=skipped)
+        for stream in [file for file in todo if file.is_stream]:
+            outcome += run(FilesJob(conninfo, this, (stream,)), say)
+        todo = [file for file in todo if not file.is_stream]
+        if todo:
+            outcome += _Run(conn, conninfo, this, say).load(todo, workers or _cpus())
+    seconds = time.monotonic() - started
+    return LoadReport(
+        table=str(target),
+        sources=outcome.sources,
+        skipped=outcome.skipped,
+        records=outcome.records,
+        rejects=outcome.rejects,
+        repaired=outcome.repaired,
+        chunks=outcome.chunks,
+        bytes=outcome.bytes,
+        seconds=round(seconds, 3),
+        records_per_second=round(outcome.records / seconds, 1),
+    )
+
+
+def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
+    """Return the rejects that were kept last in a database, without their bytes, newest first."""
+    with pg.connect(dsn) as conn:
+        return rejects.latest(conn, most)
+
+
+def _conninfo(dsn: str | None) -> str:
+    chosen = choose(dsn)
+    return ensure_running().conninfo() if chosen is None else chosen.conninfo
+
+
+def _clock(conn: Connection[Any]) -> datetime:
+    row = conn.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    moment: datetime = row[0]
+    return moment
+
+
+def _without_finished(
+    conn: Connection[Any], load: Load, files: list[SourceFile]
+) -> tuple[list[SourceFile], int]:
+    """Return the files to load, and how many sources need no loading."""
+    known = ledger.finished(conn, load, [file.name for file in files])
+    todo, skipped = [], 0
+    for file in files:
+        before = known.get(file.name)
+        if before is not None and before.fingerprint == file.fingerprint:
+            skipped += before.sources
+        else:
+            todo.append(file)
+    return todo, skipped
+
+
+@dataclass(slots=True)
+class _Chunks:
+    """A file of several chunks, and how many of them are not committed."""
+
+    file: SourceFile
+    left: int
+
+
+class _Run:
+    """The parent's side of a load: cuts files into jobs, finishes files whose chunks are in."""
+
+    def __init__(
+        self, conn: Connection[Any], conninfo: str, load: Load, say: Callable[[Event], None]
+    ) -> None:
+        self._conn = conn
+        self._conninfo = conninfo
+        self._load = load
+        self._say = say
+        self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
+        self._outcome = Outcome()
+
+    def load(self, files: list[SourceFile], workers: int) -> Outcome:
+        """Load files, none of them a stream."""
+        running: dict[Future[Outcome], Job] = {}
+        with ForkJoinPool(workers, on_event=self._say) as pool:
+            jobs = self._jobs(files)
+            while True:
+                # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
+                for job in islice(jobs, 2 * workers - len(running)):
+                    running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
+                if not running:
+                    return self._outcome
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    jobs = chain(self._after(running.pop(future), future), jobs)
+
+    def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
+        """Yield what the workers are to do: what takes longest first."""
+        large = sorted(
+            (file for file in files if file.size_bytes > CHUNK_BYTES),
+            key=lambda file: -file.size_bytes,
+        )
+        split: list[tuple[SourceFile, SplittingReader]] = []
+        for file in large:
+            reader = _splitter(file)
+            if reader is None:
+                yield FilesJob(self._conninfo, self._load, (file,))
+            else:
+                split.append((file, reader))
+        for file, reader in split:
+            yield from self._range_jobs(file, reader)
+        for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
+            yield FilesJob(self._conninfo, self._load, group)
+
+    def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
+        begun = ledger.begin(
+            self._conn,
+            self._load,
+            name=file.name,
+            fingerprint=file.fingerprint,
+            cut=how_cut(reader.name),
+        )
+        if begun is None:  # another load has finished it meanwhile
+            self._add(Outcome(skipped=1, bytes=file.size_bytes))
+            return
+        chunks = _Chunks(file, left=1)  # one for the cutting itself
+        self._chunks[begun.id] = chunks
+        bare = replace(begun, done=frozenset())  # each job carries it through a pipe
+        with open_file(file.path) as opened:
+            for chunk in cut(opened, reader):
+                if chunk.number in begun.done:
+                    self._say(Outcome(bytes=chunk.length))
+                    continue
+                chunks.left += 1
+                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
+        self._chunk_done(begun)
+
+    def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:
+        """Take a finished job's outcome; return the jobs that are to be done in its place."""
+        try:
+            self._outcome += future.result()
+        except (WorkerDied, TaskTimedOut) as exc:
+            return _smaller(job, exc.message)
+        if isinstance(job, RangeJob):
+            self._chunk_done(job.begun)
+        return ()
+
+    def _chunk_done(self, begun: ledger.Begun) -> None:
+        chunks = self._chunks[begun.id]
+        chunks.left -= 1
+        if not chunks.left:
+            del self._chunks[begun.id]
+            ledger.finish(self._conn, self._load, begun)
+            self._add(Outcome(sources=1))
+            if has_changed(chunks.file):
+                self._add(reject_changed(self._conn, self._load, chunks.file))
+
+    def _add(self, outcome: Outcome) -> None:
+        self._outcome += outcome
+        self._say(outcome)
+
+
+def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+    """Yield small files in groups that fit one transaction."""
+    group: list[SourceFile] = []
+    size = 0
+    for file in files:
+        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) == FILES_PER_JOB):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(file)
+        size += file.size_bytes
+    if group:
+        yield tuple(group)
+
+
+def _smaller(job: Job, reason: str) -> list[Job]:
+    """Return what to do in the place of a job that took its worker with it, twice."""
+    if isinstance(job, FilesJob) and len(job.files) > 1:
+        return [replace(job, files=(file,)) for file in job.files]
+    return [replace(job, failed=reason)]
+
+
+def _time_limit_s(job: Job) -> float | None:
+    """Return how long a job may take: small files only, for record files may be of any length."""
+    small = isinstance(job, FilesJob) and job.files[0].size_bytes <= CHUNK_BYTES
+    return TIME_LIMIT_S if small else None
+
+
+def _splitter(file: SourceFile) -> SplittingReader | None:
+    try:
+        with open_file(file.path) as opened:
+            return splitter_of(opened, file.name)
+    except (OSError, UnreadableSource):
+        return None  # its worker will say what is wrong
+
+
+def _cpus() -> int:
+    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)

@@ -1,0 +1,393 @@
+"""What a worker does with a job: read, frame, COPY, commit, over one connection of its own.
+
+Rows are gathered until there is a chunk of them. Sources that end before that
+share a transaction with others; a source that goes on is begun in the ledger
+and committed chunk by chunk. A reader's failure is a reject of its source and
+never the job's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from psycopg import Connection
+
+from howdah import __version__, pg
+from howdah.errors import MissingExtra
+from howdah.loading import ledger, rejects
+from howdah.loading.chunks import CHUNK_BYTES, Chunk
+from howdah.loading.forkjoin import emit
+from howdah.loading.opening import Opened, Unopened, open_file, open_sources
+from howdah.loading.readers import (
+    BadRecord,
+    Batch,
+    Item,
+    SplittingReader,
+    UnreadableSource,
+    reader_named,
+)
+from howdah.loading.readers.encode import as_batches
+from howdah.loading.rejects import Part, Reject
+from howdah.loading.report import Outcome
+from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
+from howdah.loading.target import Load
+
+__all__ = ["FilesJob", "Job", "RangeJob", "has_changed", "how_cut", "reject_changed", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesJob:
+    """Load files as a whole, one after the other.
+
+    Attributes:
+        conninfo: The database; may hold a password.
+        load: The load that this is part of.
+        files: What to read.
+        failed: Set where a worker died or hung over the files: they are not
+            read, but rejected for this reason.
+    """
+
+    conninfo: str = field(repr=False)
+    load: Load
+    files: tuple[SourceFile, ...]
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RangeJob:
+    """Load one chunk of a file that others load other chunks of.
+
+    Attributes:
+        conninfo: The database; may hold a password.
+        load: The load that this is part of.
+        file: The file.
+        reader: The name of its reader, a `SplittingReader`.
+        begun: The file in the ledger.
+        chunk: Which part of it.
+        failed: As in `FilesJob`.
+    """
+
+    conninfo: str = field(repr=False)
+    load: Load
+    file: SourceFile
+    reader: str
+    begun: ledger.Begun
+    chunk: Chunk
+    failed: str | None = None
+
+
+Job = FilesJob | RangeJob
+
+
+def how_cut(reader: str) -> str:
+    """Return what must be unchanged for a killed load's chunks to be gone on with."""
+    return f"{reader}, {CHUNK_BYTES} bytes, howdah {__version__}"
+
+
+def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
+    """Do a job, and return what it has committed.
+
+    Args:
+        job: What to do.
+        say: Called with each part of the outcome as soon as it is committed.
+
+    Raises:
+        HowdahError: The server refuses what is not the data's fault; what is
+            committed stays.
+    """
+    conn = _connection(job.conninfo)
+    with pg.explained(f"load into {job.load.target}"):
+        if isinstance(job, RangeJob):
+            outcome = _load_range(conn, job)
+            say(outcome)
+            return outcome
+        loader = _FileLoader(conn, job.load, say)
+        with ExitStack() as stack:
+            if any(file.is_stream for file in job.files):
+                # What cannot be read twice is loaded as a whole or not at all.
+                stack.enter_context(conn.transaction())
+            for file in job.files:
+                loader.load(file, failed=job.failed)
+            loader.commit()
+        return loader.outcome
+
+
+_connections: dict[tuple[int, str], Connection[Any]] = {}
+
+
+def _connection(conninfo: str) -> Connection[Any]:
+    """Return this process's connection: its first job opens it."""
+    key = (os.getpid(), conninfo)  # a forked process must not use its parent's
+    conn = _connections.get(key)
+    if conn is None or conn.closed:
+        conn = pg.open_connection(conninfo, application_name="howdah load")
+        _connections[key] = conn
+    return conn
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The end of a source that its reader could not reach.
+
+    Attributes:
+        reason: Why, one sentence.
+        place: How far it came.
+        retry: Whether the next load is to try again though the source is unchanged.
+    """
+
+    reason: str
+    place: str = "the whole source"
+    retry: bool = False
+
+
+Piece = Batch | BadRecord | _Failure
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Records of one source, read and not yet sent."""
+
+    source: str
+    batches: list[Batch] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    bytes: int = 0
+    retry: bool = False
+
+    def add(self, piece: Piece) -> None:
+        if isinstance(piece, Batch):
+            self.batches.append(piece)
+            self.bytes += sum(map(len, piece.texts))
+        elif isinstance(piece, _Failure):
+            self.rejects.append(Reject(self.source, None, piece.place, piece.reason))
+            self.retry |= piece.retry
+        else:
+            self.rejects.append(
+                Reject(self.source, piece.number, piece.place, piece.reason, piece.content)
+            )
+            self.bytes += len(piece.content)
+
+
+def _slices(source: str, pieces: Iterable[Piece]) -> Iterator[_Gathered]:
+    """Yield a source's pieces a chunk at a time; one of them at least, perhaps empty."""
+    gathered = _Gathered(source)
+    for piece in pieces:
+        if gathered.bytes >= CHUNK_BYTES:
+            yield gathered
+            gathered = _Gathered(source)
+        gathered.add(piece)
+    yield gathered
+
+
+def _pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
+    """Yield what a reader reads, and its failure as the last piece."""
+    place = "the whole source"
+    try:
+        for piece in as_batches(items, first=first):
+            last = piece.numbers[-1] if isinstance(piece, Batch) else piece.number
+            place = f"after record {last}"
+            yield piece
+    except UnreadableSource as exc:
+        yield _Failure(str(exc), place)
+    except MissingExtra as exc:
+        yield _Failure(str(exc), place, retry=True)
+    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad file
+        yield _Failure(f"its reader failed: {type(exc).__name__}: {exc}", place)
+
+
+class _FileLoader:
+    """Loads files over one connection; sources that are small share a transaction."""
+
+    def __init__(self, conn: Connection[Any], load: Load, say: Callable[[Outcome], None]) -> None:
+        self.outcome = Outcome()
+        self._conn = conn
+        self._load = load
+        self._say_to = say
+        self._waiting: dict[str, tuple[ledger.Whole, _Gathered]] = {}
+        self._waiting_bytes = 0
+
+    def load(self, file: SourceFile, *, failed: str | None = None) -> None:
+        """Load a file: itself, or the members of the archive that it is."""
+        if failed is not None:
+            self._reject(file, file.name, failed)
+            return
+        try:
+            opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
+        except OSError as exc:
+            self._reject(file, file.name, f"it cannot be opened: {exc.strerror}", retry=True)
+            return
+        with opened:
+            members = self._load_sources(file, opened)
+        if has_changed(file):
+            self.commit()
+            self._say(reject_changed(self._conn, self._load, file))
+        elif members:
+            self.commit()
+            ledger.finish_archive(self._conn, self._load, file.name, file.fingerprint, members)
+
+    def commit(self) -> None:
+        """Commit what waits, in one transaction."""
+        if self._waiting:
+            waiting = {whole.name: (whole, gathered) for whole, gathered in self._waiting.values()}
+            self._waiting, self._waiting_bytes = {}, 0
+            with self._conn.transaction():
+                outcome = _commit_whole(self._conn, self._load, waiting)
+            self._say(outcome)
+
+    def _load_sources(self, file: SourceFile, opened: BinaryIO) -> int:
+        """Load each source in a file; return how many of them are members of an archive."""
+        done: set[str] = set()
+        members, said = 0, 0
+        for source in open_sources(opened, file.name):
+            if source.name != file.name:
+                if not members:
+                    done = ledger.finished_members(
+                        self._conn, self._load, file.name, file.fingerprint
+                    )
+                members += 1
+            if source.name in done:
+                self._say(Outcome(skipped=1))
+            elif isinstance(source, Unopened):
+                self._reject(file, source.name, source.reason)
+            else:
+                self._load_source(file, source)
+            if not file.is_stream:
+                said = self._say_read(opened.tell() - said) + said
+        self._say_read(file.size_bytes - said)
+        return members
+
+    def _load_source(self, file: SourceFile, source: Opened) -> None:
+        slices = _slices(source.name, _pieces(source.reader.read(source.file, source.name)))
+        first, second = next(slices), next(slices, None)
+        if second is None:
+            self._wait(file, source.reader.name, first)
+            return
+        begun = ledger.begin(
+            self._conn,
+            self._load,
+            name=source.name,
+            fingerprint=file.fingerprint,
+            cut=how_cut(source.reader.name),
+        )
+        if begun is None:
+            self._say(Outcome(skipped=1))
+            return
+        for number, gathered in enumerate(chain([first, second], slices)):
+            self._say(_commit_chunk(self._conn, self._load, begun, number, [gathered]))
+        ledger.finish(self._conn, self._load, begun)
+        self._say(Outcome(sources=1))
+
+    def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
+        gathered = _Gathered(name)
+        gathered.add(_Failure(reason, retry=retry))
+        self._wait(file, "none", gathered)
+
+    def _wait(self, file: SourceFile, reader: str, gathered: _Gathered) -> None:
+        """Let a source that is read to its end wait for others to share its transaction."""
+        mark = "" if gathered.retry else file.fingerprint
+        whole = ledger.Whole(gathered.source, mark, reader)
+        self._waiting[gathered.source] = (whole, gathered)
+        self._waiting_bytes += gathered.bytes
+        if self._waiting_bytes >= CHUNK_BYTES:
+            self.commit()
+
+    def _say_read(self, count: int) -> int:
+        if count:
+            self._say(Outcome(bytes=count))
+        return count
+
+    def _say(self, outcome: Outcome) -> None:
+        self.outcome += outcome
+        self._say_to(outcome)
+
+
+def has_changed(file: SourceFile) -> bool:
+    """Return whether a file is another than when the load began."""
+    try:
+        return not file.is_stream and fingerprint(Path(file.path).stat()) != file.fingerprint
+    except OSError:  # it is gone: what was read of it is what it was
+        return False
+
+
+def reject_changed(conn: Connection[Any], load: Load, file: SourceFile) -> Outcome:
+    """Note that a file changed while it was loaded; the next load will load it anew."""
+    reason = "it changed while it was loaded; load it again"
+    rejects.keep(conn, load, [Reject(file.name, None, "the whole source", reason)])
+    return Outcome(rejects=1)
+
+
+def _commit_whole(
+    conn: Connection[Any], load: Load, waiting: dict[str, tuple[ledger.Whole, _Gathered]]
+) -> Outcome:
+    claimed = ledger.claim_whole(conn, load, [whole for whole, _ in waiting.values()])
+    ours = [gathered for name, (_, gathered) in waiting.items() if name in claimed]
+    delivered = rejects.deliver(conn, load, (Part(g.source, g.batches) for g in ours))
+    bad = [reject for gathered in ours for reject in gathered.rejects] + delivered.rejects
+    rejects.keep(conn, load, bad)
+    bad_by_source = Counter(reject.source for reject in bad)
+    counts = [
+        ledger.Counts(name, delivered.records.get(name, 0), bad_by_source[name]) for name in claimed
+    ]
+    ledger.count_whole(conn, load, counts)
+    # What this load's own worker committed before it died counts as loaded.
+    before = ledger.ours(conn, load, waiting.keys() - claimed)
+    counts += before
+    return Outcome(
+        sources=len(counts),
+        skipped=len(waiting) - len(counts),
+        records=sum(source.records for source in counts),
+        rejects=sum(source.rejects for source in counts),
+        repaired=delivered.repaired,
+        chunks=1,
+    )
+
+
+def _commit_chunk(
+    conn: Connection[Any],
+    load: Load,
+    begun: ledger.Begun,
+    number: int,
+    slices: Iterable[_Gathered],
+) -> Outcome:
+    records = repaired = bad = 0
+    with conn.transaction():
+        if not ledger.claim_chunk(conn, load, begun, number):
+            # What this load's own worker committed before it died counts as loaded.
+            ours = ledger.chunk_of_ours(conn, load, begun, number)
+            return (
+                Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
+            )
+        current = replace(load, loaded_at=begun.loaded_at)
+        for gathered in slices:
+            delivered = rejects.deliver(conn, current, [Part(begun.name, gathered.batches)])
+            rejects.keep(conn, current, gathered.rejects + delivered.rejects)
+            records += delivered.records.get(begun.name, 0)
+            repaired += delivered.repaired
+            bad += len(gathered.rejects) + len(delivered.rejects)
+        ledger.count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, bad))
+    return Outcome(records=records, rejects=bad, repaired=repaired, chunks=1)
+
+
+def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
+    """Commit one chunk of a file; its parent finishes the file when all chunks are in."""
+    chunk = job.chunk
+    with ExitStack() as stack:
+        if job.failed is not None:
+            place = f"bytes {chunk.offset} to {chunk.offset + chunk.length}"
+            pieces: Iterator[Piece] = iter([_Failure(job.failed, place)])
+        else:
+            reader = reader_named(job.reader)
+            assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
+            file = stack.enter_context(open_file(job.file.path))
+            items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
+            pieces = _pieces(items, chunk.first)
+        slices = _slices(job.file.name, pieces)
+        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, slices)
+    return outcome + Outcome(bytes=chunk.length)
