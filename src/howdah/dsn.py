@@ -137,15 +137,24 @@ def from_text(text: str, *, origin: str) -> Dsn:
         text = f"postgresql://{rest}"
     try:
         parts: dict[str, Any] = conninfo_to_dict(text)
-        return Dsn(make_conninfo(**parts), origin=origin)
     except ProgrammingError:
-        # `from None`, and no echo: libpq's message quotes the part it stumbled
-        # over, which is the password when that holds an unescaped "@" or "#".
+        parts = {}
+    if not parts or (separator and _is_torn(parts)):
+        # No echo, and no error of libpq's as the cause: both quote what was
+        # stumbled over, which is the password when that holds an "@" or a "/".
         raise UsageError(
             f"libpq does not understand the connection string of {origin}.",
             next_step="Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special "
             "characters percent-encoded, or as 'host=... dbname=... user=...'.",
-        ) from None
+        )
+    return Dsn(make_conninfo(**parts), origin=origin)
+
+
+def _is_torn(parts: Mapping[str, Any]) -> bool:
+    """Return whether a URL was split in the wrong places, by a password that is not encoded."""
+    port = str(parts.get("port", ""))
+    is_number = port.replace(",", "").isdecimal() or not port
+    return not is_number or any("@" in str(parts.get(key, "")) for key in ("host", "dbname"))
 
 
 def from_django(module: str, alias: str) -> Dsn:

@@ -9,12 +9,10 @@ from importlib import import_module
 import click
 
 from howdah import __version__
+from howdah.cli.render import INTERRUPTED
 from howdah.errors import HowdahError
 
 __all__ = ["cli", "main"]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 _COMMANDS = {
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
@@ -57,9 +55,7 @@ def main() -> None:
     debug = "--debug" in sys.argv  # errors end here, where click's context is gone
     try:
         code = cli.main(prog_name="howdah", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         code = INTERRUPTED
     except click.ClickException as exc:

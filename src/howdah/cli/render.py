@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
     from howdah.dsn import Dsn
     from howdah.loading.rejects import Reject
-    from howdah.loading.report import Event, LoadReport, Outcome
+    from howdah.loading.report import Event, LoadReport
     from howdah.pg import Whereabouts
 
-__all__ = ["load_progress", "load_report", "stopped_load", "where"]
+__all__ = ["load_progress", "load_report", "where"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 PLAIN_INTERVAL_S = 5.0
 """How often progress is told where no terminal can be redrawn."""
@@ -65,6 +69,8 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
     what = f"{_count(report.records, 'record')} from {_count(report.sources, 'source')}"
     rate = f"{report.records_per_second:,.0f} records/s, {_size(report.bytes)} read"
     lines = [f"{what} into {report.table} in {report.seconds:,.1f} s ({rate})"]
+    if not report.sources and not report.rejects:
+        lines = [f"nothing to load into {report.table}"]
     if report.skipped:
         lines.append(f"skipped {_count(report.skipped, 'source')}: loaded before and unchanged")
     if report.repaired:
@@ -80,29 +86,27 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
     return lines
 
 
-def stopped_load(done: Outcome) -> None:
-    """Say what a load that was stopped by Ctrl-C leaves."""
-    click.echo(
-        f"Stopped. {_count(done.records, 'record')} of this run are committed; "
-        "run the same command again to go on where it stopped.",
-        err=True,
-    )
-
-
 @contextmanager
 def load_progress(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """Show a load's progress on standard error: a bar on a terminal, else a line now and then.
 
+    After Ctrl-C, says how to go on and exits with 130.
+
     Yields:
         What `load` is to be given as `on_event`.
     """
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        with _bar() as bar:
-            yield _BarProgress(bar)
-    else:
-        yield _PlainProgress()
+    bar = _bar() if sys.stderr.isatty() and not quiet else None
+    totals = _Totals() if quiet else _PlainProgress() if bar is None else _BarProgress(bar)
+    try:
+        with bar or nullcontext():
+            yield totals
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped. {_count(totals.records, 'record')} of this run are committed; "
+            "run the same command again to go on.",
+            err=True,
+        )
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def _bar() -> Progress:
@@ -128,9 +132,10 @@ def _bar() -> Progress:
 
 
 class _Totals:
-    """The sum of a load's events."""
+    """The sum of a load's events, which come from two threads."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.started = time.monotonic()
         self.table = ""
         self.files = 0
@@ -140,17 +145,18 @@ class _Totals:
     def __call__(self, event: Event) -> None:
         from howdah.loading.report import Planned
 
-        if isinstance(event, Planned):
-            self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
-        else:
-            self.sources += event.sources
-            self.records += event.records
-            self.rejects += event.rejects
-            self.bytes += event.bytes
-        self.show()
+        with self._lock:
+            if isinstance(event, Planned):
+                self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
+            else:
+                self.sources += event.sources
+                self.records += event.records
+                self.rejects += event.rejects
+                self.bytes += event.bytes
+            self.show()
 
     def show(self) -> None:
-        raise NotImplementedError
+        """Tell them, or not."""
 
     def counts(self) -> str:
         rate = self.records / max(time.monotonic() - self.started, 0.001)

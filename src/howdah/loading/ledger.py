@@ -120,7 +120,7 @@ def install(conn: Connection[Any]) -> None:
 
 _FORGET = """
     DELETE FROM howdah.sources
-     WHERE target = %(target)s
+     WHERE target = {target}
        AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
        AND NOT EXISTS (SELECT FROM {table})
 """
@@ -136,8 +136,10 @@ def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
     """
     for table in ("sources", "rejects"):
         conn.execute(sql.SQL(_SWEEP).format(sql.Identifier(table)))
-    query = sql.SQL(_FORGET).format(table=target.identifier)
-    return conn.execute(query, {"target": target.oid}).rowcount
+    # Values as literals, here and below: psycopg takes a "%" in an identifier
+    # for a placeholder as soon as a query has parameters.
+    query = sql.SQL(_FORGET).format(table=target.identifier, target=target.oid)
+    return conn.execute(query).rowcount
 
 
 _FINISHED = """
@@ -408,7 +410,7 @@ def finish_archive(
             _remove_rows(conn, load.target, [*gone, name], load.loaded_at)
 
 
-_REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY(%(names)s) AND loaded_at <> %(loaded_at)s"
+_REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY({names}) AND loaded_at <> {loaded_at}"
 _REMOVE_REJECTS = """
     DELETE FROM howdah.rejects
      WHERE target = %(target)s AND source = ANY(%(names)s) AND loaded_at <> %(loaded_at)s
@@ -424,9 +426,10 @@ _REMOVE_CHUNKS = """
 def _remove_rows(
     conn: Connection[Any], target: Target, names: Iterable[str], loaded_at: datetime
 ) -> None:
-    values = {"target": target.oid, "names": list(names), "loaded_at": loaded_at}
+    values = {"names": list(names), "loaded_at": loaded_at}
     if values["names"]:
-        conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier), values)
+        conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier, **values))
+        values["target"] = target.oid
         conn.execute(_REMOVE_REJECTS, values)
         conn.execute(_REMOVE_CHUNKS, values)
 

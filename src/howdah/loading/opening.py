@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import IO, BinaryIO, cast
 
@@ -128,7 +129,8 @@ def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
     Raises:
         UnreadableSource: The file is empty.
     """
-    _, head = _look(_Stream(name, name.rpartition("/")[2], file))
+    with ExitStack() as spooled:
+        _, head = _look(_Stream(name, name.rpartition("/")[2], file), spooled)
     file.seek(0)
     reader = reader_for(head)
     return reader.splitter(head) if isinstance(reader, SplittingReader) else None
@@ -136,27 +138,29 @@ def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
 
 def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
     try:
-        stream, head = _unwrapped(stream)
-        reader = reader_for(head)
-        if reader is not None:
-            yield Opened(stream.name, reader, _seekable(stream) if reader.seeks else stream.file)
-        elif head.members:
-            yield from _zip_members(stream)
-        elif head.data[_TAR_MAGIC] == b"ustar":
-            yield from _tar_members(stream)
-        else:
-            yield Unopened(stream.name, _unknown(head))
+        with ExitStack() as spooled:
+            stream, head = _unwrapped(stream, spooled)
+            reader = reader_for(head)
+            if reader is not None:
+                file = _seekable(stream, spooled) if reader.seeks else stream.file
+                yield Opened(stream.name, reader, file)
+            elif head.members:
+                yield from _zip_members(stream)
+            elif head.data[_TAR_MAGIC] == b"ustar":
+                yield from _tar_members(stream)
+            else:
+                yield Unopened(stream.name, _unknown(head))
     except UnreadableSource as exc:
         yield Unopened(stream.name, str(exc))
     except _DAMAGE as exc:
         yield Unopened(stream.name, f"it cannot be unpacked: {exc}")
 
 
-def _unwrapped(stream: _Stream) -> tuple[_Stream, Head]:
+def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     while True:
         if stream.depth > _DEEPEST:
             raise UnreadableSource(f"more than {_DEEPEST} archives lie inside each other")
-        stream, head = _look(stream)
+        stream, head = _look(stream, spooled)
         for magic, (suffix, unwrap) in _WRAPPERS.items():
             if head.data.startswith(magic):
                 stream = replace(
@@ -170,7 +174,7 @@ def _unwrapped(stream: _Stream) -> tuple[_Stream, Head]:
             return stream, head
 
 
-def _look(stream: _Stream) -> tuple[_Stream, Head]:
+def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     """Return the stream, at its start again, and its head."""
     data = _read_fully(stream.file, HEAD_BYTES)
     if not data:
@@ -183,11 +187,11 @@ def _look(stream: _Stream) -> tuple[_Stream, Head]:
         stream = replace(stream, file=cast("BinaryIO", rejoined))
     if not data.startswith(_ZIP_MAGICS):
         return stream, Head(stream.hint, data)
-    stream = replace(stream, file=_seekable(stream))
+    stream = replace(stream, file=_seekable(stream, spooled))
     try:
         members = tuple(zipfile.ZipFile(stream.file).namelist())
     except zipfile.BadZipFile as exc:
-        raise UnreadableSource(f"it is a damaged ZIP file: {exc}") from exc
+        raise UnreadableSource("it is a ZIP file (or a document in one) that is cut off") from exc
     stream.file.seek(0)
     return stream, Head(stream.hint, data, members)
 
@@ -248,14 +252,15 @@ def _without(name: str, suffix: str) -> str:
     return name[: -len(suffix)] if name.lower().endswith(suffix) else name
 
 
-def _seekable(stream: _Stream) -> BinaryIO:
+def _seekable(stream: _Stream, spooled: ExitStack) -> BinaryIO:
     """Return the bytes as a file that can seek at no cost: spooled where they are a stream."""
     if stream.depth == 0 and stream.file.seekable():
         return stream.file
-    spooled = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed when forgotten
-    shutil.copyfileobj(stream.file, spooled, 1 << 20)
-    spooled.seek(0)
-    return cast("BinaryIO", spooled)
+    temporary = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the stack closes it
+    file = spooled.enter_context(temporary)
+    shutil.copyfileobj(stream.file, file, 1 << 20)
+    file.seek(0)
+    return cast("BinaryIO", file)
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:

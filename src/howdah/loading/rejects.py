@@ -21,7 +21,7 @@ from psycopg import Connection
 from howdah import pg
 from howdah.loading.copy import copy_blocks, framer
 from howdah.loading.readers import Batch
-from howdah.loading.readers.encode import TooDeep, repair
+from howdah.loading.readers.encode import repair
 from howdah.loading.target import Load
 
 __all__ = ["Delivered", "Part", "Reject", "deliver", "keep", "latest"]
@@ -161,10 +161,7 @@ def _sound(text: bytes) -> bytes:
             pass  # or only too deep, or too large a number: the slow way tells
         else:
             return text
-    try:
-        return repair(text) or text
-    except TooDeep:
-        return text  # the server may take it
+    return repair(text) or text
 
 
 def _halve(

@@ -108,6 +108,7 @@ def prepare(conn: Connection[Any], table: pg.TableName) -> Target:
             # fail on the catalog's unique index.
             pg.xact_lock(conn, "howdah: create a target table")
             found = _look_up(conn, table) or _create(conn, table)
+    assert found is not None  # noqa: S101 - it is there or was just made
     missing = sorted(_NEEDED - set(found.columns))
     if missing:
         raise Refused(
@@ -121,16 +122,30 @@ def _look_up(conn: Connection[Any], table: pg.TableName) -> _Table | None:
     return pg.fetch_one(conn, _Table, _LOOK_UP, [table.identifier.as_string(conn)])
 
 
-def _create(conn: Connection[Any], table: pg.TableName) -> _Table:
-    if table.schema is not None:
-        schema = sql.Identifier(table.schema)
-        conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+# Not the ledger's schema: it is the first of the search_path ("$user", public)
+# of a role that is called howdah.
+_SCHEMA_FOR_NEW = """
+    SELECT name::text
+      FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)
+     WHERE name <> 'howdah'
+     ORDER BY place
+     LIMIT 1
+"""
+# Looked up, since CREATE SCHEMA IF NOT EXISTS needs the right to create it even if it is there.
+_NO_SCHEMA = "SELECT WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+
+
+def _create(conn: Connection[Any], table: pg.TableName) -> _Table | None:
+    if table.schema is None:
+        row = conn.execute(_SCHEMA_FOR_NEW).fetchone()
+        if row is None:
+            raise Refused(
+                f"The search_path names no schema that the table {table} could be created in.",
+                next_step=f"Write it with its schema, as in --table public.{table}.",
+            )
+        table = pg.TableName(row[0], table.table)
+    elif conn.execute(_NO_SCHEMA, [table.schema]).fetchone():
+        conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(table.schema)))
     for statement in (_CREATE, _COMMENT):
         conn.execute(sql.SQL(statement).format(table=table.identifier))
-    created = _look_up(conn, table)
-    if created is None:
-        raise Refused(
-            f"The table {table} was created, and search_path hides it.",
-            next_step=f"Write it with its schema, as in --table public.{table.table}.",
-        )
-    return created
+    return _look_up(conn, table)

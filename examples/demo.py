@@ -1,0 +1,115 @@
+"""The main jobs on an embedded PostgreSQL: `make demo`.
+
+Each step prints the command that it runs; nothing here is special to the demo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent
+HOWDAH = [sys.executable, "-m", "howdah"]
+REJECTS = 3  # exit code: done, and some sources could not be read
+
+QUESTIONS = {
+    "What kinds of documents are there?": """
+        SELECT regexp_replace(attributes->>'format', '^.*[.]', '') AS format,
+               count(*) AS documents,
+               sum((attributes->>'bytes')::bigint) AS bytes
+          FROM documents
+         WHERE attributes ? 'sha256'
+         GROUP BY 1
+         ORDER BY 2 DESC, 3 DESC
+         LIMIT 8
+    """,
+    "Which documents speak of agents in a conversation?": """
+        SELECT attributes->>'title' AS title,
+               attributes->>'creator' AS creator,
+               (attributes->>'pages')::int AS pages,
+               regexp_replace(source, '.*/examples/', '') AS source
+          FROM documents
+         WHERE to_tsvector('english', attributes->>'text')
+               @@ websearch_to_tsquery('english', 'agents conversation')
+         ORDER BY source
+    """,
+    "Which airlines were latest, over 109,119 flights?": """
+        SELECT airline.attributes->>'name' AS airline,
+               count(*) AS flights,
+               round(avg((flight.attributes->>'dep_delay')::numeric), 1) AS minutes_late
+          FROM records AS flight
+          JOIN records AS airline
+            ON airline.attributes->>'carrier' = flight.attributes->>'carrier'
+           AND airline.source LIKE '%airlines.csv'
+         WHERE flight.attributes ? 'dep_delay' AND flight.attributes->>'dep_delay' <> 'NA'
+         GROUP BY 1
+         ORDER BY 3 DESC
+         LIMIT 5
+    """,
+    "What could not be read, and why?": """
+        SELECT regexp_replace(source, '.*/examples/', '') AS source, place, reason
+          FROM howdah.rejects
+         ORDER BY id
+    """,
+}
+
+
+def main() -> None:
+    """Run every step; end with how to go on."""
+    os.environ["HOWDAH_DATA"] = str(ROOT / ".server" / "cluster")
+    for name in [name for name in os.environ if name.startswith("PG") or name in _ELSEWHERE]:
+        del os.environ[name]  # the demo writes to its own server only
+    os.chdir(ROOT.parent)
+    console = Console()
+    where = json.loads(_run("where", "--json", quiet=True))
+    console.print(f"PostgreSQL {where['version']} runs, in {ROOT / '.server'}.\n")
+    _run("load", "examples/documents", "--table", "documents")
+    _run("load", "examples/records", "--table", "records")
+    console.print("\nA second time, nothing is loaded twice:")
+    _run("load", "examples/records", "--table", "records")
+    with psycopg.connect(where["dsn"], autocommit=True) as conn:
+        for question, query in QUESTIONS.items():
+            _show(console, conn, question, query)
+    console.print("Look around yourself:")
+    console.print(f"  psql {shlex.quote(where['dsn'])}", soft_wrap=True)
+    console.print("Stop the server, and remove all that the demo made:")
+    console.print("  make clean")
+
+
+_ELSEWHERE = ("HOWDAH_DSN", "DATABASE_URL", "DJANGO_SETTINGS_MODULE")
+
+
+def _run(*arguments: str, quiet: bool = False) -> str:
+    if not quiet:
+        Console().print(f"[bold]$ howdah {shlex.join(arguments)}[/bold]")
+    done = subprocess.run(
+        [*HOWDAH, *arguments], check=False, text=True, stdout=subprocess.PIPE if quiet else None
+    )
+    if done.returncode not in (0, REJECTS):
+        sys.exit(done.returncode)
+    return done.stdout or ""
+
+
+def _show(
+    console: Console, conn: psycopg.Connection[tuple[object, ...]], question: str, query: str
+) -> None:
+    cursor = conn.execute(query)
+    table = Table(title=question, title_justify="left", title_style="bold")
+    for column in cursor.description or ():
+        table.add_column(column.name, overflow="fold")
+    for row in cursor:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console.print()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

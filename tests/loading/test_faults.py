@@ -1,0 +1,207 @@
+"""Exactly once: whatever is killed, cut or run twice, each record is in the table once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+import howdah as api
+from howdah.errors import HowdahError
+from howdah.loading import Outcome
+from tests.fixtures.commands import Howdah
+from tests.loading.records import PAIRS, digest, write_ndjson
+
+RECORDS = 120_000  # 5 chunks
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    return write_ndjson(tmp_path_factory.mktemp("records") / "large.ndjson", RECORDS)
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    """A folder of small files: several share a transaction."""
+    for number in range(200):
+        write_ndjson(tmp_path / f"{number:03}.ndjson", 20, start=number * 20)
+    return tmp_path
+
+
+EVERY_RECORD = digest([(n + 1, n) for n in range(RECORDS)])
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes that hold a connection to the server, but the parent."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_until(condition, timeout_s=30.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+def committed(ask) -> int:
+    try:
+        return ask("SELECT count(*) FROM documents")[0]
+    except psycopg.errors.UndefinedTable:
+        return 0
+
+
+def test_killed_load_started_again_leaves_every_record_once(howdah: Howdah, ask, large, many):
+    chance = random.Random()
+    kills = 0
+    while kills < 8:
+        loading = howdah.start("load", large, many, "--workers", 2)
+        time.sleep(chance.uniform(0.05, 1.5))
+        psutil.Process(loading.pid).send_signal(signal.SIGKILL)
+        kills += loading.wait() == -signal.SIGKILL
+        loading.communicate()
+        if committed(ask) == RECORDS + 4000:
+            break
+
+    assert howdah("load", large, many).returncode == 0
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask(
+        f"SELECT count(*), count(DISTINCT attributes->'n') FROM documents WHERE source <> '{large}'"
+    ) == [(4000, 4000)]
+    assert ask("SELECT count(*) FROM howdah.sources WHERE NOT finished") == [0]
+
+
+def test_killed_load_is_gone_on_with_and_not_begun_anew(howdah: Howdah, ask, large):
+    loading = howdah.start("load", large, "--workers", 1)
+    wait_until(lambda: committed(ask) > 0)
+    loading.kill()
+    loading.communicate()
+    before = committed(ask)
+    oldest = ask("SELECT min(id) FROM documents")
+
+    finishing = howdah("load", "--json", large)
+
+    assert 0 < before < RECORDS
+    assert f'"records": {RECORDS - before},' in finishing.stdout
+    assert ask("SELECT min(id) FROM documents") == oldest
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+
+
+def test_killed_workers_cost_a_retry_and_no_record(howdah: Howdah, ask, large, many):
+    loading = howdah.start("load", "--json", large, many, "--workers", 2)
+    killed = 0
+    for _ in range(3):
+        wait_until(lambda: len(workers_of(loading)) >= 2 or loading.poll() is not None)
+        time.sleep(0.2)
+        if loading.poll() is None:
+            victim = workers_of(loading)[-1]
+            victim.kill()
+            killed += 1
+            time.sleep(0.3)
+    output, errors = loading.communicate(timeout=60)
+
+    assert killed
+    assert loading.returncode == 0
+    assert "was killed by SIGKILL" in errors
+    assert "Traceback" not in errors
+    assert f'"records": {RECORDS + 4000},' in output
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask("SELECT count(*), count(DISTINCT (source, record)) FROM documents") == [
+        (RECORDS + 4000, RECORDS + 4000)
+    ]
+
+
+def test_two_loads_at_once_share_the_work(howdah: Howdah, ask, large, many):
+    both = [howdah.start("load", "--json", large, many, "--workers", 2) for _ in range(2)]
+    outputs = [loading.communicate(timeout=60) for loading in both]
+
+    assert [loading.returncode for loading in both] == [0, 0], outputs
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask("SELECT count(*), count(DISTINCT (source, record)) FROM documents") == [
+        (RECORDS + 4000, RECORDS + 4000)
+    ]
+
+
+def test_backend_that_is_terminated_is_told_and_the_load_can_go_on(howdah: Howdah, ask, large):
+    loading = howdah.start("load", large, "--workers", 1)
+    wait_until(lambda: committed(ask) > 0)
+    ask("""
+        SELECT pg_terminate_backend(pid)
+          FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'howdah load'
+    """)
+    _, errors = loading.communicate(timeout=60)
+
+    assert loading.returncode == 1
+    assert "Traceback" not in errors
+    assert "run the same command again" in errors.lower()
+    assert howdah("load", large).returncode == 0
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(howdah: Howdah, ask, large):
+    loading = howdah.start("load", large, "--workers", 2, start_new_session=True)
+    wait_until(lambda: committed(ask) > 0)
+    workers = workers_of(loading)
+    os.killpg(loading.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, errors = loading.communicate(timeout=20)
+
+    assert loading.returncode == 130
+    assert "run the same command again to go on" in errors
+    assert "Traceback" not in errors
+    wait_until(lambda: not any(worker.is_running() for worker in workers))
+    assert howdah("load", large).returncode == 0
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+
+
+def test_stream_that_is_killed_leaves_nothing(howdah: Howdah, ask, large):
+    loading = howdah.start("load", "-", stdin=subprocess.PIPE)
+    assert loading.stdin is not None
+    loading.stdin.write(large.read_text()[:20_000_000])
+    loading.stdin.flush()
+    wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    time.sleep(0.5)
+    loading.kill()
+    loading.wait()
+    for pipe in (loading.stdin, loading.stdout, loading.stderr):
+        if pipe:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    with large.open() as whole:
+        finishing = howdah("load", "-", "--json", stdin=whole)
+
+    assert f'"records": {RECORDS},' in finishing.stdout
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+
+
+def test_locked_table_ends_in_a_sentence_and_not_in_silence(dsn, ask, many):
+    howdah_dsn = psycopg.conninfo.make_conninfo(dsn, options="-c lock_timeout=500ms")
+    api.load([many / "000.ndjson"], dsn=dsn)
+    with psycopg.connect(dsn) as holder:
+        holder.execute("LOCK TABLE documents IN SHARE MODE")
+        with pytest.raises(HowdahError, match="gave up waiting to load into documents"):
+            api.load([many], dsn=howdah_dsn)
+
+    assert api.load([many], dsn=dsn).records == 199 * 20
+
+
+def test_load_from_a_thread_of_a_program_is_the_same(dsn, ask, many):
+    outcomes: list[Outcome] = []
+    loading = threading.Thread(
+        target=lambda: outcomes.append(api.load([many], dsn=dsn, workers=2))  # type: ignore[arg-type]
+    )
+    loading.start()
+    loading.join()
+
+    assert [report.records for report in outcomes] == [4000]
+    assert ask("SELECT count(*) FROM documents") == [4000]
