@@ -3,10 +3,9 @@
 The contract: rows, their rejects and their ledger row commit in one
 transaction, the ledger row first. A second load of the same source waits at
 that row and then finds that there is nothing to do. A source that fits one
-chunk has one ledger row, finished; a larger one is begun, then has a row for
-each committed chunk, then is finished, which also removes what an earlier
-content of the source left in the table. The rows of one content are told from
-those of another by `loaded_at`.
+chunk has one ledger row, finished; for larger ones see begun.py. What an
+earlier content of a source left in the table goes in the same transaction; the
+rows of one content are told from those of another by `loaded_at`.
 """
 
 from __future__ import annotations
@@ -24,23 +23,19 @@ from howdah.loading.sources import MEMBER_SEPARATOR
 from howdah.loading.target import Load, Target
 
 __all__ = [
-    "Begun",
     "Counts",
     "Finished",
     "Whole",
-    "begin",
-    "chunk_of_ours",
-    "claim_chunk",
     "claim_whole",
-    "count_chunk",
     "count_whole",
-    "finish",
     "finish_archive",
     "finished",
     "finished_members",
     "forget_if_emptied",
     "install",
     "ours",
+    "parameters",
+    "remove_rows",
 ]
 
 _DDL = "ledger.sql"
@@ -83,23 +78,6 @@ class Counts:
     name: str
     records: int
     rejects: int
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A source that takes several chunks.
-
-    Attributes:
-        id: Its id in howdah.sources.
-        name: Its name.
-        loaded_at: That of its rows: this load's, or the killed load's that is being resumed.
-        done: Numbers of the chunks that are committed.
-    """
-
-    id: int
-    name: str
-    loaded_at: datetime
-    done: frozenset[int]
 
 
 _INSTALLED = "SELECT to_regclass('howdah.rejects') IS NOT NULL"
@@ -153,7 +131,7 @@ _FINISHED = """
 
 def finished(conn: Connection[Any], load: Load, names: Sequence[str]) -> dict[str, Finished]:
     """Return, by name, those of the sources that are in the table and need not be loaded again."""
-    rows = pg.fetch_all(conn, Finished, _FINISHED, _parameters(load, names=list(names)))
+    rows = pg.fetch_all(conn, Finished, _FINISHED, parameters(load, names=list(names)))
     return {row.name: row for row in rows}
 
 
@@ -168,7 +146,7 @@ _FINISHED_MEMBERS = """
 
 def finished_members(conn: Connection[Any], load: Load, archive: str, fingerprint: str) -> set[str]:
     """Return the names of the archive's members that a killed load has committed."""
-    values = _parameters(load, prefix=archive + MEMBER_SEPARATOR, fingerprint=fingerprint)
+    values = parameters(load, prefix=archive + MEMBER_SEPARATOR, fingerprint=fingerprint)
     return {name for (name,) in conn.execute(_FINISHED_MEMBERS, values)}
 
 
@@ -199,16 +177,14 @@ def claim_whole(conn: Connection[Any], load: Load, sources: Collection[Whole]) -
         The names of those that are ours to load; the others have been loaded
         by another load meanwhile.
     """
-    values = _parameters(
+    values = parameters(
         load,
         names=[source.name for source in sources],
         fingerprints=[source.fingerprint for source in sources],
         readers=[source.reader for source in sources],
     )
     claimed = conn.execute(_CLAIM_WHOLE, values).fetchall()
-    _remove_rows(
-        conn, load.target, [name for name, replaces in claimed if replaces], load.loaded_at
-    )
+    remove_rows(conn, load.target, [name for name, replaces in claimed if replaces], load.loaded_at)
     return {name for name, _ in claimed}
 
 
@@ -223,7 +199,7 @@ _COUNT_WHOLE = """
 
 def count_whole(conn: Connection[Any], load: Load, counts: Collection[Counts]) -> None:
     """Note the records and rejects of sources that this transaction has claimed."""
-    values = _parameters(
+    values = parameters(
         load,
         names=[source.name for source in counts],
         records=[source.records for source in counts],
@@ -242,137 +218,7 @@ _OURS = """
 
 def ours(conn: Connection[Any], load: Load, names: Collection[str]) -> list[Counts]:
     """Return those sources that a worker of this very load committed before it died."""
-    return pg.fetch_all(conn, Counts, _OURS, _parameters(load, names=list(names)))
-
-
-_BEGIN = """
-    INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished)
-    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, %(cut)s, false)
-        ON CONFLICT (target, name) DO UPDATE
-       SET fingerprint = excluded.fingerprint, cut = excluded.cut, finished = false,
-           replaces = known.replaces OR NOT {resumes},
-           loaded_at = CASE WHEN {resumes} THEN known.loaded_at ELSE excluded.loaded_at END
-     WHERE NOT known.finished
-        OR known.fingerprint <> excluded.fingerprint
-        OR known.fingerprint = ''
-        OR known.loaded_at < coalesce(%(again_since)s::timestamptz, '-infinity')
- RETURNING id, name, loaded_at,
-           ARRAY(SELECT chunk FROM howdah.chunks
-                  WHERE source = known.id AND chunks.loaded_at = known.loaded_at) AS done
-"""
-_RESUMES = """
-    (NOT known.finished AND known.fingerprint = excluded.fingerprint
-     AND known.fingerprint <> '' AND known.cut = excluded.cut)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    id: int
-    name: str
-    loaded_at: datetime
-    done: list[int]
-
-
-def begin(
-    conn: Connection[Any], load: Load, *, name: str, fingerprint: str, cut: str
-) -> Begun | None:
-    """Note that a source of several chunks is being loaded, or go on where a load was killed.
-
-    Args:
-        conn: A connection; the note commits with its transaction, if it is in one.
-        load: This load.
-        name: The source's name.
-        fingerprint: That of its content.
-        cut: How its chunks are cut; a load goes on only where this is unchanged.
-
-    Returns:
-        None if another load has finished the same content meanwhile.
-    """
-    query = sql.SQL(_BEGIN).format(resumes=sql.SQL(_RESUMES))
-    values = _parameters(load, name=name, fingerprint=fingerprint, cut=cut)
-    row = pg.fetch_one(conn, _Begun, query, values)
-    if row is None:
-        return None
-    return Begun(row.id, row.name, row.loaded_at, frozenset(row.done))
-
-
-# FOR SHARE: the source can be neither finished nor begun anew before we commit.
-_CLAIM_CHUNK = """
-    INSERT INTO howdah.chunks (source, loaded_at, chunk, load)
-    SELECT id, loaded_at, %(chunk)s, %(load)s
-      FROM (SELECT id, loaded_at
-              FROM howdah.sources
-             WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
-               FOR SHARE) AS begun
-        ON CONFLICT DO NOTHING
-"""
-
-
-def claim_chunk(conn: Connection[Any], load: Load, begun: Begun, chunk: int) -> bool:
-    """Mark a chunk as loaded in this transaction; False if it is committed already."""
-    return conn.execute(_CLAIM_CHUNK, _chunk(load, begun, chunk)).rowcount == 1
-
-
-_COUNT_CHUNK = """
-    UPDATE howdah.chunks
-       SET records = %(records)s, rejects = %(rejects)s
-     WHERE source = %(source)s AND loaded_at = %(loaded_at)s AND chunk = %(chunk)s
-"""
-
-
-def count_chunk(
-    conn: Connection[Any], load: Load, begun: Begun, chunk: int, counts: Counts
-) -> None:
-    """Note the records and rejects of a chunk that this transaction has claimed."""
-    values = {"records": counts.records, "rejects": counts.rejects}
-    conn.execute(_COUNT_CHUNK, _chunk(load, begun, chunk) | values)
-
-
-_CHUNK_OF_OURS = """
-    SELECT '' AS name, records, rejects
-      FROM howdah.chunks
-     WHERE source = %(source)s AND loaded_at = %(loaded_at)s AND chunk = %(chunk)s
-       AND load = %(load)s
-"""
-
-
-def chunk_of_ours(conn: Connection[Any], load: Load, begun: Begun, chunk: int) -> Counts | None:
-    """Return what a worker of this very load committed of a chunk before it died."""
-    return pg.fetch_one(conn, Counts, _CHUNK_OF_OURS, _chunk(load, begun, chunk))
-
-
-def _chunk(load: Load, begun: Begun, chunk: int) -> dict[str, object]:
-    return {
-        "source": begun.id,
-        "loaded_at": begun.loaded_at,
-        "chunk": chunk,
-        "load": load.loaded_at,
-    }
-
-
-_FINISH = """
-    UPDATE howdah.sources
-       SET finished = true, members = 0,
-           (records, rejects) = (SELECT coalesce(sum(records), 0), coalesce(sum(rejects), 0)
-                                   FROM howdah.chunks
-                                  WHERE source = id AND chunks.loaded_at = sources.loaded_at)
-     WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
- RETURNING replaces
-"""
-
-
-def finish(conn: Connection[Any], load: Load, begun: Begun) -> None:
-    """Mark a source as finished, all its chunks being committed, and remove its old rows."""
-    with conn.transaction():
-        values = {"source": begun.id, "loaded_at": begun.loaded_at}
-        row = conn.execute(_FINISH, values).fetchone()
-        if row is None:  # another load has finished it, or began it anew
-            return
-        conn.execute("DELETE FROM howdah.chunks WHERE source = %s", [begun.id])
-        if row[0]:
-            _remove_rows(conn, load.target, [begun.name], begun.loaded_at)
+    return pg.fetch_all(conn, Counts, _OURS, parameters(load, names=list(names)))
 
 
 _FINISH_ARCHIVE = """
@@ -395,7 +241,7 @@ def finish_archive(
     conn: Connection[Any], load: Load, name: str, fingerprint: str, members: int
 ) -> None:
     """Mark an archive as loaded, all its members being committed, and remove members it lost."""
-    values = _parameters(
+    values = parameters(
         load,
         name=name,
         fingerprint=fingerprint,
@@ -407,7 +253,7 @@ def finish_archive(
         if row and row[0]:
             gone = [name for (name,) in conn.execute(_STALE_MEMBERS, values)]
             # The archive's own name too: it may have been no archive before.
-            _remove_rows(conn, load.target, [*gone, name], load.loaded_at)
+            remove_rows(conn, load.target, [*gone, name], load.loaded_at)
 
 
 _REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY({names}) AND loaded_at <> {loaded_at}"
@@ -423,9 +269,10 @@ _REMOVE_CHUNKS = """
 """
 
 
-def _remove_rows(
+def remove_rows(
     conn: Connection[Any], target: Target, names: Iterable[str], loaded_at: datetime
 ) -> None:
+    """Remove what earlier contents of sources left: all their rows but those of `loaded_at`."""
     values = {"names": list(names), "loaded_at": loaded_at}
     if values["names"]:
         conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier, **values))
@@ -434,7 +281,8 @@ def _remove_rows(
         conn.execute(_REMOVE_CHUNKS, values)
 
 
-def _parameters(load: Load, **more: object) -> dict[str, object]:
+def parameters(load: Load, **more: object) -> dict[str, object]:
+    """Return the parameters that a query about a load takes, and more."""
     return {
         "target": load.target.oid,
         "loaded_at": load.loaded_at,

@@ -21,6 +21,7 @@ from psycopg import Connection
 from howdah import pg
 from howdah.dsn import choose
 from howdah.loading import ledger, rejects
+from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
@@ -211,7 +212,7 @@ class _Run:
             yield FilesJob(self._conninfo, self._load, group)
 
     def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
-        begun = ledger.begin(
+        begun = begin(
             self._conn,
             self._load,
             name=file.name,
@@ -243,12 +244,12 @@ class _Run:
             self._chunk_done(job.begun)
         return ()
 
-    def _chunk_done(self, begun: ledger.Begun) -> None:
+    def _chunk_done(self, begun: Begun) -> None:
         chunks = self._chunks[begun.id]
         chunks.left -= 1
         if not chunks.left:
             del self._chunks[begun.id]
-            ledger.finish(self._conn, self._load, begun)
+            finish(self._conn, self._load, begun)
             self._add(Outcome(sources=1))
             if has_changed(chunks.file):
                 self._add(reject_changed(self._conn, self._load, chunks.file))

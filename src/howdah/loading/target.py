@@ -132,7 +132,7 @@ _SCHEMA_FOR_NEW = """
      LIMIT 1
 """
 # Looked up, since CREATE SCHEMA IF NOT EXISTS needs the right to create it even if it is there.
-_NO_SCHEMA = "SELECT WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+_NO_SCHEMA = "SELECT true WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
 
 
 def _create(conn: Connection[Any], table: pg.TableName) -> _Table | None:

@@ -23,6 +23,7 @@ from psycopg import Connection
 from howdah import __version__, pg
 from howdah.errors import MissingExtra
 from howdah.loading import ledger, rejects
+from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.chunks import CHUNK_BYTES, Chunk
 from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources
@@ -79,7 +80,7 @@ class RangeJob:
     load: Load
     file: SourceFile
     reader: str
-    begun: ledger.Begun
+    begun: Begun
     chunk: Chunk
     failed: str | None = None
 
@@ -269,7 +270,7 @@ class _FileLoader:
         if second is None:
             self._wait(file, source.reader.name, first)
             return
-        begun = ledger.begin(
+        begun = begin(
             self._conn,
             self._load,
             name=source.name,
@@ -281,7 +282,7 @@ class _FileLoader:
             return
         for number, gathered in enumerate(chain([first, second], slices)):
             self._say(_commit_chunk(self._conn, self._load, begun, number, [gathered]))
-        ledger.finish(self._conn, self._load, begun)
+        finish(self._conn, self._load, begun)
         self._say(Outcome(sources=1))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
@@ -352,15 +353,15 @@ def _commit_whole(
 def _commit_chunk(
     conn: Connection[Any],
     load: Load,
-    begun: ledger.Begun,
+    begun: Begun,
     number: int,
     slices: Iterable[_Gathered],
 ) -> Outcome:
     records = repaired = bad = 0
     with conn.transaction():
-        if not ledger.claim_chunk(conn, load, begun, number):
+        if not claim_chunk(conn, load, begun, number):
             # What this load's own worker committed before it died counts as loaded.
-            ours = ledger.chunk_of_ours(conn, load, begun, number)
+            ours = chunk_of_ours(conn, load, begun, number)
             return (
                 Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
             )
@@ -371,7 +372,7 @@ def _commit_chunk(
             records += delivered.records.get(begun.name, 0)
             repaired += delivered.repaired
             bad += len(gathered.rejects) + len(delivered.rejects)
-        ledger.count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, bad))
+        count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, bad))
     return Outcome(records=records, rejects=bad, repaired=repaired, chunks=1)
 
 
