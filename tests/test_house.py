@@ -6,6 +6,7 @@ import ast
 import importlib
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,12 @@ def test_each_command_is_in_the_docs():
     for name in cli.list_commands(None):  # type: ignore[arg-type]
         assert f"howdah {name}" in docs, f"docs/ do not know howdah {name}"
         assert f"howdah {name}" in readme
+
+
+def test_commands_page_is_what_the_commands_say():
+    script = runpy.run_path(str(ROOT / "tools" / "commands-page"))
+
+    assert script["PAGE"].read_text() == script["page"](), "run tools/commands-page"
 
 
 def test_links_in_the_docs_lead_somewhere():

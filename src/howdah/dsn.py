@@ -189,7 +189,7 @@ def from_django(module: str, alias: str) -> Dsn:
 def _django_databases(module: str) -> Mapping[str, Mapping[str, Any]]:
     # Imported by name: only howdah.django may depend on Django.
     try:
-        conf = import_module("django.conf")
+        conf: Any = import_module("django.conf")
     except ImportError as exc:
         raise UsageError(
             f"Django, which the settings {module} need, is not installed here.",

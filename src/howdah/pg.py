@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeVar
@@ -82,7 +82,7 @@ class TableName:
 @contextmanager
 def connect(
     conninfo: str, *, application_name: str = "howdah", autocommit: bool = True
-) -> Iterator[Connection[Any]]:
+) -> Generator[Connection[Any]]:
     """Connect as Howdah and close at the end.
 
     Raises:
@@ -140,7 +140,7 @@ def xact_lock(conn: Connection[Any], name: str) -> None:
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
+def explained(doing: str) -> Generator[None]:
     """Turn PostgreSQL's refusals into sentences, by SQLSTATE; others pass through.
 
     Args:

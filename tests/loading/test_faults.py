@@ -41,9 +41,17 @@ EVERY_RECORD = digest([(n + 1, n) for n in range(RECORDS)])
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes that hold a connection to the server, but the parent."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    """Return the live worker processes of a load: not the helpers of multiprocessing."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper = child.ppid() == process.pid and "multiprocessing" in "".join(
+                    child.cmdline()
+                )
+                if not helper and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+    return found
 
 
 def wait_until(condition, timeout_s=30.0):
@@ -99,12 +107,11 @@ def test_killed_load_is_gone_on_with_and_not_begun_anew(howdah: Howdah, ask, lar
 def test_killed_workers_cost_a_retry_and_no_record(howdah: Howdah, ask, large, many):
     loading = howdah.start("load", "--json", large, many, "--workers", 2)
     killed = 0
-    for _ in range(3):
-        wait_until(lambda: len(workers_of(loading)) >= 2 or loading.poll() is not None)
-        time.sleep(0.2)
-        if loading.poll() is None:
-            victim = workers_of(loading)[-1]
-            victim.kill()
+    while killed < 3 and loading.poll() is None:
+        wait_until(lambda: len(workers_of(loading)) == 2 or loading.poll() is not None)
+        time.sleep(0.3)
+        for worker in workers_of(loading)[-1:]:
+            worker.kill()
             killed += 1
             time.sleep(0.3)
     output, errors = loading.communicate(timeout=60)
@@ -172,11 +179,6 @@ def test_stream_that_is_killed_leaves_nothing(howdah: Howdah, ask, large):
     time.sleep(0.5)
     loading.kill()
     loading.wait()
-    for pipe in (loading.stdin, loading.stdout, loading.stderr):
-        if pipe:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-
     with large.open() as whole:
         finishing = howdah("load", "-", "--json", stdin=whole)
 

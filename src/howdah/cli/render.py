@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
 
 
 @contextmanager
-def load_progress(*, quiet: bool) -> Iterator[Callable[[Event], None]]:
+def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
     """Show a load's progress on standard error: a bar on a terminal, else a line now and then.
 
     After Ctrl-C, says how to go on and exits with 130.

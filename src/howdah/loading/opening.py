@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
@@ -34,6 +34,9 @@ from howdah.loading.readers import (
     reader_for,
 )
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
 
@@ -190,7 +193,7 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     stream = replace(stream, file=_seekable(stream, spooled))
     try:
         members = tuple(zipfile.ZipFile(stream.file).namelist())
-    except zipfile.BadZipFile as exc:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
         raise UnreadableSource("it is a ZIP file (or a document in one) that is cut off") from exc
     stream.file.seek(0)
     return stream, Head(stream.hint, data, members)
@@ -281,9 +284,10 @@ class _Rejoined(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._head.read(len(buffer)) or self._rest.read(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        data = self._head.read(len(view)) or self._rest.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
 

@@ -239,6 +239,8 @@ class _Run:
         try:
             self._outcome += future.result()
         except (WorkerDied, TaskTimedOut) as exc:
+            if job.failed is not None:  # even without reading anything
+                raise
             return _smaller(job, exc.message)
         if isinstance(job, RangeJob):
             self._chunk_done(job.begun)

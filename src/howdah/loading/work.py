@@ -203,6 +203,14 @@ def _pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
         yield _Failure(f"its reader failed: {type(exc).__name__}: {exc}", place)
 
 
+def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
+    """Yield the sources in a file, and as the last one what of it cannot be opened."""
+    try:
+        yield from open_sources(file, name)
+    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
+        yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
+
+
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
@@ -246,7 +254,7 @@ class _FileLoader:
         """Load each source in a file; return how many of them are members of an archive."""
         done: set[str] = set()
         members, said = 0, 0
-        for source in open_sources(opened, file.name):
+        for source in _sources(opened, file.name):
             if source.name != file.name:
                 if not members:
                     done = ledger.finished_members(

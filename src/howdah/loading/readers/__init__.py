@@ -10,7 +10,7 @@ order, any mixture of
 
 and raises `UnreadableSource` when the source as a whole cannot be read. Records
 are numbered from 1 in the order in which they are yielded (a bad one counts),
-but for batches, which bring their numbers.
+but for batches and bad records that bring their numbers.
 
 A third party adds a reader by an entry point of the group `howdah.readers`
 that names a subclass of `Reader`.
@@ -116,11 +116,13 @@ class BadRecord:
         place: Where it stands, for a person: "line 17", "sheet Q1, row 3".
         reason: Why it cannot be read, one sentence.
         content: Its bytes as far as they are known.
+        number: Its number in the source; None: the one behind the record before.
     """
 
     place: str
     reason: str
     content: bytes = b""
+    number: int | None = None
 
 
 Item: TypeAlias = Mapping[str, Any] | Batch | BadRecord
@@ -168,9 +170,17 @@ class Cut:
 class SplittingReader(Reader):
     """A reader whose records can be found without parsing, so that many workers share one file."""
 
+    def splitter(self, head: Head) -> SplittingReader | None:  # noqa: ARG002  for overriding
+        """Return the reader that knows how to cut a source with this head; None: it cannot be cut.
+
+        It is this reader itself where any source may be cut in the same way.
+        In UTF-16, say, none may be, since a newline's byte may be half of a character.
+        """
+        return self
+
     @abstractmethod
     def start(self, file: BinaryIO) -> int:
-        """Return the offset of the first record, in bytes: behind a byte order mark and a header."""
+        """Return the offset of the first record, in bytes: behind a mark and a header."""
 
     @abstractmethod
     def cut(self, block: bytes | bytearray) -> Cut:

@@ -1,0 +1,203 @@
+"""Text out of XML and HTML by the standard library; entities are never expanded."""
+
+from __future__ import annotations
+
+import html
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from howdah.loading.readers import UnreadableSource
+
+__all__ = ["XMLText", "html_text", "member_names", "package_part", "package_properties", "xml_text"]
+
+_PART_BYTES = 16 << 20  # of a ZIP file's member; those read here are a few kB
+# What zipfile raises for a file whose bytes are not what they say: RuntimeError
+# and NotImplementedError for encryption and versions, ValueError for names.
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+_TITLE_DEPTH = 3
+_DUBLIN_CORE = ("http://purl.org/dc/elements/1.1/", "http://purl.org/dc/terms/")
+_ODF_META = "urn:oasis:names:tc:opendocument:xmlns:meta:1.0"
+_ODF_NAMES = {"initial-creator": "initial_creator", "creation-date": "created"}
+# Split once, so that no unclosed tag or comment is looked for again and again.
+_TAGS = re.compile(r"(<!--|-->|<[^<>]*>)")
+_TAG_NAME = re.compile(r"</?([a-z][a-z0-9]*)", re.IGNORECASE)
+_HIDDEN = {"script", "style", "title"}
+_BLOCKS = {"p", "div", "br", "tr", "li", "table", "h1", "h2", "h3", "h4", "h5", "h6"}
+
+
+@dataclass(slots=True)
+class XMLText:
+    """What an XML document says.
+
+    Attributes:
+        root: The root element's name, without its namespace.
+        elements: How many elements there are.
+        text: The character data; an element that follows another begins a line.
+        title: The first element of that name near the root.
+        properties: The Dublin Core elements, in order of appearance.
+    """
+
+    root: str = ""
+    elements: int = 0
+    text: str = ""
+    title: str | None = None
+    properties: dict[str, list[str]] = field(default_factory=dict)
+
+
+def xml_text(data: bytes, encoding: str | None = None) -> XMLText:
+    """Return what an XML document says; a reference to an entity stays as it is written.
+
+    Raises:
+        UnreadableSource: It is not well-formed.
+    """
+    from xml.parsers import expat
+
+    found = XMLText()
+    parser = expat.ParserCreate(encoding, namespace_separator=" ")
+    builder = _Builder(found)
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.pieces.append
+    # A default handler keeps expat from expanding internal entities; external
+    # ones it never opens.
+    parser.DefaultHandler = builder.other
+    parser.buffer_text = True
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as exc:
+        message = expat.ErrorString(exc.code)
+        raise UnreadableSource(
+            f"The XML is not well-formed: {message}, line {exc.lineno}."
+        ) from exc
+    except (LookupError, ValueError) as exc:  # an encoding that expat does not have
+        raise UnreadableSource("The XML is in an encoding that cannot be read.") from exc
+    found.text = _lines("".join(builder.pieces))
+    return found
+
+
+class _Builder:
+    """Collects what the parser reports."""
+
+    def __init__(self, found: XMLText) -> None:
+        self.pieces: list[str] = []
+        self._found = found
+        self._starts: list[int] = []
+        self._ended = False
+
+    def start(self, name: str, _attributes: object) -> None:
+        self._found.root = self._found.root or name.rpartition(" ")[2]
+        self._found.elements += 1
+        if self._ended:
+            self.pieces.append("\n")
+        self._starts.append(len(self.pieces))
+        self._ended = False
+
+    def end(self, name: str) -> None:
+        first = self._starts.pop()
+        namespace, _, local = name.rpartition(" ")
+        self._ended = True
+        titled = local == "title" and len(self._starts) < _TITLE_DEPTH and not self._found.title
+        key = _property(namespace, local)
+        if titled or key:
+            text = " ".join("".join(self.pieces[first:]).split())
+            if titled:
+                self._found.title = text or None
+            if key and text:
+                self._found.properties.setdefault(key, []).append(text)
+
+    def other(self, text: str) -> None:
+        if text.startswith("&"):
+            self.pieces.append(text)
+
+
+def _property(namespace: str, local: str) -> str | None:
+    if namespace in _DUBLIN_CORE:
+        return local
+    return _ODF_NAMES.get(local) if namespace == _ODF_META else None
+
+
+def html_text(text: str) -> str:
+    """Return what stands between the tags of HTML, for mail and for what other parsers drop."""
+    kept: list[str] = []
+    until = ""
+    for place, piece in enumerate(_TAGS.split(text)):
+        if until:
+            if piece.lower().startswith(until):
+                until = ""
+        elif place % 2 == 0:
+            kept.append(piece)
+        elif piece == "<!--":
+            until = "-->"
+        elif found := _TAG_NAME.match(piece):
+            name = found[1].lower()
+            if name in _HIDDEN and not piece.startswith("</"):
+                until = f"</{name}"
+            elif name in _BLOCKS:
+                kept.append("\n")
+    return _lines(html.unescape("".join(kept)))
+
+
+def member_names(data: bytes) -> list[str]:
+    """Return the names of a ZIP file's members; none where its directory cannot be read."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as package:
+            return package.namelist()
+    except _ZIP_FAULTS:
+        return []
+
+
+def package_properties(data: bytes) -> dict[str, list[str]]:
+    """Return the Dublin Core properties of an OOXML, ODF or EPUB file.
+
+    Raises:
+        UnreadableSource: It is no whole ZIP file, or encrypted.
+    """
+    part = package_part(data, _properties_part)
+    return xml_text(part).properties if part else {}
+
+
+def package_part(data: bytes, choose: Callable[[zipfile.ZipFile], str | None]) -> bytes:
+    """Return one member of a ZIP file, as far as 16 MiB; b"" if none is chosen.
+
+    Raises:
+        UnreadableSource: It is no whole ZIP file, or encrypted.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as package:
+            if (name := choose(package)) is None:
+                return b""
+            with package.open(name) as opened:
+                return opened.read(_PART_BYTES)
+    except _ZIP_FAULTS as exc:
+        raise UnreadableSource("The file is broken, cut off or encrypted, as a ZIP file.") from exc
+
+
+def _properties_part(package: zipfile.ZipFile) -> str | None:
+    names = package.namelist()
+    for name in ("docProps/core.xml", "meta.xml"):
+        if name in names:
+            return name
+    if "META-INF/container.xml" in names:
+        with package.open("META-INF/container.xml") as container:
+            found = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", container.read(_PART_BYTES))
+        part = html.unescape(found[1].decode("utf-8", "replace")) if found else ""
+        return part if part in names else None
+    return None
+
+
+def _lines(text: str) -> str:
+    """Return a text without blank lines, and without spaces at the ends of its lines."""
+    return "\n".join(line for line in map(str.strip, text.splitlines()) if line)

@@ -1,0 +1,105 @@
+"""Spreadsheets: one record per row, the first row of each sheet names the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from howdah.errors import MissingExtra
+from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
+from howdah.loading.readers.layout import column_names
+from howdah.loading.readers.ole import MAGIC, stream_names
+from howdah.loading.readers.panics import panics_as_unreadable
+
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet
+
+__all__ = ["SHEET", "Spreadsheet"]
+
+SHEET = "sheet"
+"""The attribute that holds the sheet's name, in workbooks of several sheets."""
+
+_OOXML = {"xl/workbook.xml", "xl/workbook.bin"}
+_ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
+_SUFFIXES = {".xls", ".xlsx", ".xlsm", ".xlsb", ".xltx", ".xltm", ".xla", ".xlam", ".ods", ".ots"}
+_ENCRYPTED = "The workbook is encrypted with a password."
+_EXACT = 1 << 53  # every integer below it is a float
+
+
+class Spreadsheet(Reader):
+    """Reads XLSX, XLSB, XLS and ODS; formulas give the values they had when the file was saved."""
+
+    name = "spreadsheet"
+    seeks = True
+
+    def recognise(self, head: Head) -> Match:
+        """See `Reader.recognise`: by the parts of the file, not by its name."""
+        if not _OOXML.isdisjoint(head.members) or _ODS in head.data[:128]:
+            return Match.CERTAIN
+        if not head.data.startswith(MAGIC):
+            named = head.suffix in _SUFFIXES and head.data.startswith(b"PK\x03\x04")
+            return Match.LIKELY if named and not head.members else Match.NO
+        streams = stream_names(head.data)
+        if streams & {"Workbook", "Book", "WORKBOOK", "BOOK"}:
+            return Match.CERTAIN
+        unclear = not streams or "EncryptedPackage" in streams
+        return Match.LIKELY if unclear and head.suffix in _SUFFIXES else Match.NO
+
+    def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
+        """See `Reader.read`: sheet by sheet; charts and macros are no sheets."""
+        try:
+            from python_calamine import CalamineError, PasswordError
+        except ModuleNotFoundError as exc:
+            raise MissingExtra("reading spreadsheets", "tables") from exc
+        _refuse_unreadable(file)
+        try:
+            with panics_as_unreadable():
+                yield from _rows(file)
+        except PasswordError as exc:
+            raise UnreadableSource(_ENCRYPTED) from exc
+        except CalamineError as exc:
+            raise UnreadableSource(f"The workbook is broken or cut off: {exc}.") from exc
+
+
+def _refuse_unreadable(file: BinaryIO) -> None:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    if not head:
+        raise UnreadableSource("The file is empty.")
+    if "EncryptedPackage" in stream_names(head):
+        raise UnreadableSource(_ENCRYPTED)
+
+
+def _rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    from python_calamine import CalamineWorkbook, SheetTypeEnum
+
+    with CalamineWorkbook.from_filelike(file) as workbook:
+        kinds = {meta.name: meta.typ for meta in workbook.sheets_metadata}
+        names = [name for name, kind in kinds.items() if kind == SheetTypeEnum.WorkSheet]
+        empty = True
+        for name in names:
+            sheet = workbook.get_sheet_by_name(name)
+            for record in _records(sheet, [SHEET] if len(names) > 1 else []):
+                yield record
+                empty = False
+    if empty:
+        raise UnreadableSource("No sheet has a row below its column names.")
+
+
+def _records(sheet: CalamineSheet, leading: Sequence[str]) -> Iterator[dict[str, Any]]:
+    rows = (row for row in sheet.iter_rows() if any(cell != "" for cell in row))
+    header = next(rows, [])
+    names = column_names(map(_value, header), leading)
+    for row in rows:
+        attributes: dict[str, Any] = dict.fromkeys(leading, sheet.name)
+        for name, cell in zip(names, row, strict=False):
+            if cell != "":
+                attributes[name] = _value(cell)
+        yield attributes
+
+
+def _value(cell: Any) -> Any:
+    """Return a cell's value; a spreadsheet has no integers, so 42.0 becomes 42."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < _EXACT:
+        return int(cell)
+    return cell
