@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pickle
@@ -566,6 +567,24 @@ def tree_noting(notes, depth):
     return sum(half.join() for half in halves)
 
 
+def test_a_result_that_was_sent_before_the_death_counts(notes):
+    def dawdle(event):
+        time.sleep(0.5)  # meanwhile the worker sends the rest and dies
+
+    with ForkJoinPool(1, on_event=dawdle) as pool:
+        assert pool.submit(emit_and_die_after, notes).result() == "done"
+        assert pool.await_quiescence(PATIENCE_S)
+    assert notes.lines() == ["run"]
+
+
+def emit_and_die_after(notes):
+    notes.add("run")
+    threading.Timer(0.2, exit_hard, [1]).start()
+    emit("first")
+    emit("second")
+    return "done"
+
+
 def test_an_initializer_that_raises_breaks_the_pool(start):
     with ForkJoinPool(2, initializer=fail, initargs=("no licence",)) as pool:
         future = pool.submit(square, 2)
@@ -884,6 +903,15 @@ def test_map_raises_what_a_task_raises_and_cancels_those_ahead(ordered):
         assert pool.await_quiescence(PATIENCE_S)
 
 
+def test_map_that_is_left_cancels_those_ahead(notes):
+    with ForkJoinPool(1) as pool:
+        results = pool.map(functools.partial(note_and_nap, notes, seconds=0.1), itertools.count())
+        next(results)
+        results.close()
+        assert pool.await_quiescence(PATIENCE_S)
+    assert len(notes.lines()) <= 3
+
+
 def square_or_fail(number):
     if number == 7:
         fail("seven")
@@ -1109,7 +1137,7 @@ def test_a_script_without_a_guard_does_not_run_twice_when_a_worker_dies(tmp_path
         with ForkJoinPool(1) as pool:
             try:
                 pool.submit(die).result()
-            except WorkerDied as exc:
+            except PoolBroken as exc:
                 os.write(1, str(exc).encode())
     """
     with run_script(tmp_path, source) as script:
@@ -1267,3 +1295,27 @@ def test_a_loss_for_anothers_sake_is_not_counted():
     running(schedule, seat)
     schedule.lose(seat, "was killed")
     assert task.losses == 1
+
+
+def test_a_submitted_task_that_lost_its_worker_is_the_next_to_begin():
+    schedule = Schedule(1)
+    (seat,) = schedule.seats
+    for name in (b"first", b"second"):
+        schedule.submit(Task("root", name, Future()))
+    running(schedule, seat)
+    schedule.lose(seat, "was killed")
+    assert running(schedule, seat) == (seat, b"first")
+
+
+def test_a_child_that_lost_its_worker_returns_to_its_joiner():
+    schedule = Schedule(2)
+    owner, thief = schedule.seats
+    schedule.submit(Task("root", b"root", Future()))
+    running(schedule, owner)
+    schedule.fork(owner, 0, "joined", b"joined")
+    running(schedule, thief)
+    schedule.fork(owner, 1, "later", b"later")
+    schedule.lose(thief, "was killed")
+    assert len(owner.queue) == 2
+    schedule.join(owner, 0)
+    assert schedule.next_order() == (owner, ("run", True, b"joined"))

@@ -39,15 +39,15 @@ _RUNS = 2
 _HELP_DEPTH = 64
 
 
-class WorkerDied(HowdahError):  # noqa: N818 - as the others in howdah.errors
+class WorkerDied(HowdahError):
     """Raised when a task lost its worker twice: most likely it is to blame."""
 
 
-class PoolBroken(HowdahError):  # noqa: N818 - as the others in howdah.errors
+class PoolBroken(HowdahError):
     """Raised for each task of a pool that cannot keep workers at all: no task is to blame."""
 
 
-class TaskTimedOut(HowdahError):  # noqa: N818 - as the others in howdah.errors
+class TaskTimedOut(HowdahError):
     """Raised when a task ran longer than its `timeout_s`; its worker was killed."""
 
 

@@ -50,7 +50,7 @@ _PROTOCOL = pickle.HIGHEST_PROTOCOL
 _inside = threading.local()
 
 
-class Unpicklable(HowdahError):  # noqa: N818 - as the others in howdah.errors
+class Unpicklable(HowdahError):
     """Raised in place of a result or an exception that cannot be sent to another process."""
 
 
@@ -283,7 +283,7 @@ def _worker(verb: str) -> _Worker:
     return worker
 
 
-class _RemoteTraceback(Exception):  # noqa: N818 - not an error but the text of one
+class _RemoteTraceback(Exception):
     """Carries a worker's traceback as the cause of what the caller sees."""
 
     def __init__(self, text: str) -> None:

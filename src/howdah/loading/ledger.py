@@ -19,6 +19,7 @@ from typing import Any, LiteralString
 from psycopg import Connection, sql
 
 from howdah import pg
+from howdah.loading.report import Outcome
 from howdah.loading.sources import MEMBER_SEPARATOR
 from howdah.loading.target import Load, Target
 
@@ -27,6 +28,7 @@ __all__ = [
     "Finished",
     "Whole",
     "claim_whole",
+    "close",
     "count_whole",
     "finish_archive",
     "finished",
@@ -80,7 +82,7 @@ class Counts:
     rejects: int
 
 
-_INSTALLED = "SELECT to_regclass('howdah.rejects') IS NOT NULL"
+_INSTALLED = "SELECT to_regclass('howdah.loads') IS NOT NULL"
 
 
 def install(conn: Connection[Any]) -> None:
@@ -112,7 +114,7 @@ def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
 
     What is known of tables that were dropped goes too.
     """
-    for table in ("sources", "rejects"):
+    for table in ("sources", "rejects", "loads"):
         conn.execute(sql.SQL(_SWEEP).format(sql.Identifier(table)))
     # Values as literals, here and below: psycopg takes a "%" in an identifier
     # for a placeholder as soon as a query has parameters.
@@ -254,6 +256,31 @@ def finish_archive(
             gone = [name for (name,) in conn.execute(_STALE_MEMBERS, values)]
             # The archive's own name too: it may have been no archive before.
             remove_rows(conn, load.target, [*gone, name], load.loaded_at)
+
+
+_CLOSE = """
+    INSERT INTO howdah.loads (target, started_at, sources, skipped, records, rejects)
+    VALUES (%(target)s, %(loaded_at)s, %(sources)s, %(skipped)s, %(records)s, %(rejects)s)
+"""
+
+
+def close(conn: Connection[Any], load: Load, outcome: Outcome) -> None:
+    """Note that a load came to its end; what it committed is on disk when this returns.
+
+    Args:
+        conn: A connection that is not in a transaction, with the server's own
+            synchronous_commit: its commit waits for all WAL before it.
+        load: The load.
+        outcome: All that it did.
+    """
+    values = parameters(
+        load,
+        sources=outcome.sources,
+        skipped=outcome.skipped,
+        records=outcome.records,
+        rejects=outcome.rejects,
+    )
+    conn.execute(_CLOSE, values)
 
 
 _REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY({names}) AND loaded_at <> {loaded_at}"

@@ -49,3 +49,16 @@ CREATE INDEX IF NOT EXISTS rejects_target_source_idx ON howdah.rejects (target, 
 COMMENT ON TABLE howdah.rejects IS 'what could not be loaded, and why';
 COMMENT ON COLUMN howdah.rejects.record IS 'its number in the source; null: the source as a whole';
 COMMENT ON COLUMN howdah.rejects.content IS 'its bytes; null where the source as a whole is meant';
+
+CREATE TABLE IF NOT EXISTS howdah.loads (
+    id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    target      regclass    NOT NULL,
+    started_at  timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sources     bigint      NOT NULL,
+    skipped     bigint      NOT NULL,
+    records     bigint      NOT NULL,
+    rejects     bigint      NOT NULL
+);
+COMMENT ON TABLE howdah.loads IS 'one row per load that came to its end';
+COMMENT ON COLUMN howdah.loads.started_at IS 'equals loaded_at of the rows of the sources that it began';

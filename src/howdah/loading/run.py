@@ -109,6 +109,7 @@ def load(
         todo = [file for file in todo if not file.is_stream]
         if todo:
             outcome += _Run(conn, conninfo, this, say).load(todo, workers or _cpus())
+        ledger.close(conn, this, outcome)
     seconds = time.monotonic() - started
     return LoadReport(
         table=str(target),

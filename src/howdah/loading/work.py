@@ -1,8 +1,8 @@
 """What a worker does with a job: read, frame, COPY, commit, over one connection of its own.
 
-Rows are gathered until there is a chunk of them. Sources that end before that
-share a transaction with others; a source that goes on is begun in the ledger
-and committed chunk by chunk. A reader's failure is a reject of its source and
+Sources that end within a chunk share a transaction with others; one that goes
+on is begun in the ledger and committed chunk by chunk, its records passed to
+the server as they are read. A reader's failure is a reject of its source and
 never the job's.
 """
 
@@ -130,6 +130,10 @@ def _connection(conninfo: str) -> Connection[Any]:
     conn = _connections.get(key)
     if conn is None or conn.closed:
         conn = pg.open_connection(conninfo, application_name="howdah load")
+        # A crash of the server may then lose the last commits, rows and ledger
+        # together, and with them the load, which ends in a commit that waits
+        # (ledger.close). Else a worker sleeps while 8 MiB of WAL reach the disk.
+        conn.execute("SET synchronous_commit = off")
         _connections[key] = conn
     return conn
 
@@ -150,41 +154,6 @@ class _Failure:
 
 
 Piece = Batch | BadRecord | _Failure
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """Records of one source, read and not yet sent."""
-
-    source: str
-    batches: list[Batch] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    bytes: int = 0
-    retry: bool = False
-
-    def add(self, piece: Piece) -> None:
-        if isinstance(piece, Batch):
-            self.batches.append(piece)
-            self.bytes += sum(map(len, piece.texts))
-        elif isinstance(piece, _Failure):
-            self.rejects.append(Reject(self.source, None, piece.place, piece.reason))
-            self.retry |= piece.retry
-        else:
-            self.rejects.append(
-                Reject(self.source, piece.number, piece.place, piece.reason, piece.content)
-            )
-            self.bytes += len(piece.content)
-
-
-def _slices(source: str, pieces: Iterable[Piece]) -> Iterator[_Gathered]:
-    """Yield a source's pieces a chunk at a time; one of them at least, perhaps empty."""
-    gathered = _Gathered(source)
-    for piece in pieces:
-        if gathered.bytes >= CHUNK_BYTES:
-            yield gathered
-            gathered = _Gathered(source)
-        gathered.add(piece)
-    yield gathered
 
 
 def _pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
@@ -211,6 +180,46 @@ def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
 
+def _chunks_of(pieces: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+    """Yield pieces a chunk at a time, as they come; each chunk is taken before the next."""
+    for first in pieces:
+        yield _one_chunk(chain([first], pieces))
+
+
+def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    taken = 0
+    for piece in pieces:
+        yield piece
+        taken += _size_bytes(piece)
+        if taken >= CHUNK_BYTES:
+            return
+
+
+def _size_bytes(piece: Piece) -> int:
+    if isinstance(piece, Batch):
+        return sum(map(len, piece.texts))
+    return 0 if isinstance(piece, _Failure) else len(piece.content)
+
+
+def _batches(source: str, pieces: Iterable[Piece], bad: list[Reject]) -> Iterator[Batch]:
+    """Yield the batches among pieces, and add the others to `bad`."""
+    for piece in pieces:
+        if isinstance(piece, Batch):
+            yield piece
+        elif isinstance(piece, _Failure):
+            bad.append(Reject(source, None, piece.place, piece.reason))
+        else:
+            bad.append(Reject(source, piece.number, piece.place, piece.reason, piece.content))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A source that is read to its end and waits for others to share its transaction."""
+
+    whole: ledger.Whole
+    pieces: list[Piece]
+
+
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
@@ -219,7 +228,7 @@ class _FileLoader:
         self._conn = conn
         self._load = load
         self._say_to = say
-        self._waiting: dict[str, tuple[ledger.Whole, _Gathered]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
 
     def load(self, file: SourceFile, *, failed: str | None = None) -> None:
@@ -244,7 +253,7 @@ class _FileLoader:
     def commit(self) -> None:
         """Commit what waits, in one transaction."""
         if self._waiting:
-            waiting = {whole.name: (whole, gathered) for whole, gathered in self._waiting.values()}
+            waiting = self._waiting
             self._waiting, self._waiting_bytes = {}, 0
             with self._conn.transaction():
                 outcome = _commit_whole(self._conn, self._load, waiting)
@@ -273,10 +282,10 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        slices = _slices(source.name, _pieces(source.reader.read(source.file, source.name)))
-        first, second = next(slices), next(slices, None)
+        chunks = _chunks_of(_pieces(source.reader.read(source.file, source.name)))
+        first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
-            self._wait(file, source.reader.name, first)
+            self._wait(file, source.name, source.reader.name, first)
             return
         begun = begin(
             self._conn,
@@ -288,22 +297,21 @@ class _FileLoader:
         if begun is None:
             self._say(Outcome(skipped=1))
             return
-        for number, gathered in enumerate(chain([first, second], slices)):
-            self._say(_commit_chunk(self._conn, self._load, begun, number, [gathered]))
+        for number, chunk in enumerate(chain([iter(first), second], chunks)):
+            self._say(_commit_chunk(self._conn, self._load, begun, number, [chunk]))
+            for _ in chunk:  # nothing is left of it, but where it was committed before
+                pass
         finish(self._conn, self._load, begun)
         self._say(Outcome(sources=1))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
-        gathered = _Gathered(name)
-        gathered.add(_Failure(reason, retry=retry))
-        self._wait(file, "none", gathered)
+        self._wait(file, name, "none", [_Failure(reason, retry=retry)])
 
-    def _wait(self, file: SourceFile, reader: str, gathered: _Gathered) -> None:
-        """Let a source that is read to its end wait for others to share its transaction."""
-        mark = "" if gathered.retry else file.fingerprint
-        whole = ledger.Whole(gathered.source, mark, reader)
-        self._waiting[gathered.source] = (whole, gathered)
-        self._waiting_bytes += gathered.bytes
+    def _wait(self, file: SourceFile, name: str, reader: str, pieces: list[Piece]) -> None:
+        retry = any(isinstance(piece, _Failure) and piece.retry for piece in pieces)
+        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader)
+        self._waiting[name] = _Waiting(whole, pieces)
+        self._waiting_bytes += sum(map(_size_bytes, pieces))
         if self._waiting_bytes >= CHUNK_BYTES:
             self.commit()
 
@@ -332,13 +340,12 @@ def reject_changed(conn: Connection[Any], load: Load, file: SourceFile) -> Outco
     return Outcome(rejects=1)
 
 
-def _commit_whole(
-    conn: Connection[Any], load: Load, waiting: dict[str, tuple[ledger.Whole, _Gathered]]
-) -> Outcome:
-    claimed = ledger.claim_whole(conn, load, [whole for whole, _ in waiting.values()])
-    ours = [gathered for name, (_, gathered) in waiting.items() if name in claimed]
-    delivered = rejects.deliver(conn, load, (Part(g.source, g.batches) for g in ours))
-    bad = [reject for gathered in ours for reject in gathered.rejects] + delivered.rejects
+def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
+    claimed = ledger.claim_whole(conn, load, [source.whole for source in waiting.values()])
+    bad: list[Reject] = []
+    parts = (Part(name, _batches(name, waiting[name].pieces, bad)) for name in claimed)
+    delivered = rejects.deliver(conn, load, parts)
+    bad += delivered.rejects
     rejects.keep(conn, load, bad)
     bad_by_source = Counter(reject.source for reject in bad)
     counts = [
@@ -363,9 +370,10 @@ def _commit_chunk(
     load: Load,
     begun: Begun,
     number: int,
-    slices: Iterable[_Gathered],
+    slices: Iterable[Iterator[Piece]],
 ) -> Outcome:
-    records = repaired = bad = 0
+    """Commit a chunk, whose pieces may come in slices, so that they fit in memory."""
+    records = repaired = rejected = 0
     with conn.transaction():
         if not claim_chunk(conn, load, begun, number):
             # What this load's own worker committed before it died counts as loaded.
@@ -374,14 +382,17 @@ def _commit_chunk(
                 Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
             )
         current = replace(load, loaded_at=begun.loaded_at)
-        for gathered in slices:
-            delivered = rejects.deliver(conn, current, [Part(begun.name, gathered.batches)])
-            rejects.keep(conn, current, gathered.rejects + delivered.rejects)
+        for pieces in slices:
+            bad: list[Reject] = []
+            part = Part(begun.name, _batches(begun.name, pieces, bad))
+            delivered = rejects.deliver(conn, current, [part])
+            bad += delivered.rejects
+            rejects.keep(conn, current, bad)
             records += delivered.records.get(begun.name, 0)
             repaired += delivered.repaired
-            bad += len(gathered.rejects) + len(delivered.rejects)
-        count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, bad))
-    return Outcome(records=records, rejects=bad, repaired=repaired, chunks=1)
+            rejected += len(bad)
+        count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, rejected))
+    return Outcome(records=records, rejects=rejected, repaired=repaired, chunks=1)
 
 
 def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
@@ -397,6 +408,5 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
             file = stack.enter_context(open_file(job.file.path))
             items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
             pieces = _pieces(items, chunk.first)
-        slices = _slices(job.file.name, pieces)
-        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, slices)
+        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, _chunks_of(pieces))
     return outcome + Outcome(bytes=chunk.length)
