@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedReader
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # readers stand above chunks
     from howdah.loading.readers import SplittingReader
@@ -44,7 +45,9 @@ class Chunk:
     first: int
 
 
-def cut(file: BinaryIO, reader: SplittingReader, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+def cut(
+    file: BufferedReader, reader: SplittingReader, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[Chunk]:
     """Yield the chunks of a file, reading it as it goes.
 
     A record longer than `chunk_bytes` makes a chunk longer. Where no record
@@ -56,26 +59,23 @@ def cut(file: BinaryIO, reader: SplittingReader, chunk_bytes: int = CHUNK_BYTES)
         reader: Knows where records end.
         chunk_bytes: About how long a chunk is.
     """
-    number, offset, first, size = 0, reader.start(file), 1, chunk_bytes
+    number, offset, first = 0, reader.start(file), 1
+    buffer = bytearray(chunk_bytes)  # one for all: fresh memory costs more than the reading
     while True:
         file.seek(offset)
-        block = file.read(size)
-        if not block:
+        filled = file.readinto(buffer)
+        if filled < len(buffer):
+            if filled:
+                yield Chunk(number, offset, filled, first)
             return
-        if len(block) < size:
-            yield Chunk(number, offset, len(block), first)
-            return
-        found = reader.cut(block)
+        found = reader.cut(buffer)
         if found.end:
             yield Chunk(number, offset, found.end, first)
-            number, offset, first, size = (
-                number + 1,
-                offset + found.end,
-                first + found.records,
-                chunk_bytes,
-            )
-        elif size < LONGEST_RECORD_BYTES:
-            size *= 2
+            number, offset, first = number + 1, offset + found.end, first + found.records
+            if len(buffer) > chunk_bytes:
+                buffer = bytearray(chunk_bytes)
+        elif len(buffer) < LONGEST_RECORD_BYTES:
+            buffer = bytearray(2 * len(buffer))
         else:
             yield Chunk(number, offset, file.seek(0, os.SEEK_END) - offset, first)
             return

@@ -49,7 +49,8 @@ def framer(source: str, loaded_at: datetime) -> Callable[[Batch], bytes]:
     def frame(batch: Batch) -> bytes:
         parts: list[bytes] = []
         add = parts.append
-        for number, text in zip(batch.numbers, batch.texts, strict=True):
+        texts = batch.texts
+        for number, text in zip(batch.numbers, texts, strict=True):
             add(header(prefix, number, len(text) + 1, _JSONB_VERSION))
             add(text)
         return b"".join(parts)

@@ -105,9 +105,9 @@ class _Stream:
     depth: int = 0
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str) -> io.BufferedReader:
     """Open a file for the loader; the caller closes it."""
-    return open(path, "rb", buffering=1 << 18)  # noqa: PTH123 - as the docstring says
+    return io.BufferedReader(io.FileIO(path), 1 << 18)
 
 
 def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:

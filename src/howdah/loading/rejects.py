@@ -84,7 +84,7 @@ class Delivered:
 
     def add(self, source: str, batch: Batch) -> None:
         """Count a batch as delivered."""
-        self.records[source] = self.records.get(source, 0) + len(batch.texts)
+        self.records[source] = self.records.get(source, 0) + len(batch.numbers)
         self.repaired += batch.repaired
 
 
@@ -141,7 +141,8 @@ def _copied(
 
 def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[tuple[str, Batch]]:
     """Yield each record that may be loadable as a batch of its own; reject the others."""
-    for number, text in zip(batch.numbers, batch.texts, strict=True):
+    texts = batch.texts
+    for number, text in zip(batch.numbers, texts, strict=True):
         if not text.strip():
             continue  # a blank line is no record
         try:

@@ -25,7 +25,7 @@ from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
-from howdah.loading.readers import SplittingReader, UnreadableSource
+from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
 from howdah.loading.report import Event, LoadReport, Outcome, Planned
 from howdah.loading.sources import SourceFile, find
 from howdah.loading.target import Load, prepare
@@ -38,7 +38,6 @@ from howdah.loading.work import (
     reject_changed,
     run,
 )
-from howdah.server import ensure_running
 
 __all__ = ["latest_rejects", "load"]
 
@@ -133,7 +132,11 @@ def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
 
 def _conninfo(dsn: str | None) -> str:
     chosen = choose(dsn)
-    return ensure_running().conninfo() if chosen is None else chosen.conninfo
+    if chosen is not None:
+        return chosen.conninfo
+    from howdah.server import ensure_running  # a load into a named database does not need it
+
+    return ensure_running().conninfo()
 
 
 def _clock(conn: Connection[Any]) -> datetime:
@@ -182,6 +185,7 @@ class _Run:
     def load(self, files: list[SourceFile], workers: int) -> Outcome:
         """Load files, none of them a stream."""
         running: dict[Future[Outcome], Job] = {}
+        load_readers()
         with ForkJoinPool(workers, on_event=self._say) as pool:
             jobs = self._jobs(files)
             while True:

@@ -158,18 +158,23 @@ Piece = Batch | BadRecord | _Failure
 
 def _pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
     """Yield what a reader reads, and its failure as the last piece."""
-    place = "the whole source"
+    last: Batch | BadRecord | None = None
     try:
         for piece in as_batches(items, first=first):
-            last = piece.numbers[-1] if isinstance(piece, Batch) else piece.number
-            place = f"after record {last}"
             yield piece
+            last = piece
     except UnreadableSource as exc:
-        yield _Failure(str(exc), place)
+        yield _Failure(str(exc), _behind(last))
     except MissingExtra as exc:
-        yield _Failure(str(exc), place, retry=True)
+        yield _Failure(str(exc), _behind(last), retry=True)
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad file
-        yield _Failure(f"its reader failed: {type(exc).__name__}: {exc}", place)
+        yield _Failure(f"its reader failed: {type(exc).__name__}: {exc}", _behind(last))
+
+
+def _behind(last: Batch | BadRecord | None) -> str:
+    if last is None:
+        return "the whole source"
+    return f"after record {last.numbers[-1] if isinstance(last, Batch) else last.number}"
 
 
 def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
@@ -197,7 +202,7 @@ def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 def _size_bytes(piece: Piece) -> int:
     if isinstance(piece, Batch):
-        return sum(map(len, piece.texts))
+        return piece.size_bytes
     return 0 if isinstance(piece, _Failure) else len(piece.content)
 
 

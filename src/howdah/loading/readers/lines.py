@@ -19,10 +19,10 @@ from typing import BinaryIO
 from howdah.loading.readers import (
     HEAD_BYTES,
     BadRecord,
-    Batch,
     Cut,
     Head,
     Item,
+    Lines,
     Match,
     SplittingReader,
 )
@@ -180,10 +180,10 @@ def _parses(line: bytes) -> bool:
     return True
 
 
-def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[Batch | BadRecord]:
+def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[Lines | BadRecord]:
     """Yield the lines of blocks; one longer than the limit is a bad record, and skipped."""
     number, size = first, 0
-    pieces: list[bytes] = []
+    pieces: list[bytes | memoryview] = []
     skipping = False
     for block in blocks:
         rest = block
@@ -192,9 +192,9 @@ def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[
             skipping = not newline
         end = rest.rfind(b"\n") + 1
         if end:
-            data = b"".join((*pieces, rest[:end]))
-            yield _batch(data, number)
-            number += data.count(b"\n")
+            lines = Lines(number, b"".join((*pieces, memoryview(rest)[:end])))
+            yield lines
+            number = lines.after
             pieces, size = [], 0
         pieces.append(rest[end:])
         size += len(rest) - end
@@ -204,16 +204,7 @@ def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[
             yield BadRecord(f"line {number}", reason, content, number)
             number, pieces, size, skipping = number + 1, [], 0, True
     if data := b"".join(pieces):
-        yield _batch(data, number)
-
-
-def _batch(data: bytes, first: int) -> Batch:
-    lines = data.removesuffix(b"\n").split(b"\n")
-    numbers: Sequence[int] = range(first, first + len(lines))
-    if b"" in lines or any(map(bytes.isspace, lines)):
-        kept = [(n, line) for n, line in zip(numbers, lines, strict=True) if line.strip(b" \t\r")]
-        numbers, lines = [n for n, _ in kept], [line for _, line in kept]
-    return Batch(numbers, lines)
+        yield Lines(number, data)
 
 
 # ---- CSV
