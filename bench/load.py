@@ -16,7 +16,6 @@ ledger, the columns id, source, record and loaded_at included.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -84,7 +83,8 @@ def _measure(running: server.Running, folder: Path, records: int, rounds: int) -
     for side, taken in seconds.items():
         shown = " ".join(f"{one:.2f}" for one in taken)
         print(f"{side:<34} {shown:>24}  {statistics.median(taken) / base:6.2f}")
-    print(f"\nhowdah's processes together, at most: {_peak_mb():.0f} MB")
+    _clean(dsn)
+    print(f"\nhowdah's processes together, at most: {_peak_mb(dsn, data):.0f} MB")
 
 
 def write_records(path: Path, count: int) -> None:
@@ -133,18 +133,30 @@ def _psql(running: server.Running, data: Path) -> None:
     subprocess.run(command, check=True)
 
 
-_peaks: list[int] = []
-
-
 def _howdah(dsn: str, data: Path) -> None:
-    command = [sys.executable, "-m", "howdah", "load", "--dsn", dsn, "--json", str(data)]
+    with _started(dsn, data) as process:
+        process.communicate()
+    _succeeded(process)
+
+
+def _peak_mb(dsn: str, data: Path) -> float:
+    """Return the greatest memory of howdah's processes together, in a run of its own."""
+    with _started(dsn, data) as process:
+        peak = _peak_while(process)
+    _succeeded(process)
+    return peak / 1e6
+
+
+def _started(dsn: str, data: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "howdah", "load", "--quiet", "--dsn", dsn, str(data)]
     # With compiled bytecode, as installed.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
-        _peaks.append(_peak_while(process))
-        report = json.loads(process.stdout.read()) if process.stdout else {}
+    return subprocess.Popen(command, env=environment)
+
+
+def _succeeded(process: subprocess.Popen[bytes]) -> None:
     if process.returncode:
-        raise SystemExit(f"howdah failed: {process.returncode} {report}")
+        raise SystemExit(f"howdah failed with exit code {process.returncode}")
 
 
 def _peak_while(process: subprocess.Popen[bytes]) -> int:
@@ -164,10 +176,6 @@ def _peak_while(process: subprocess.Popen[bytes]) -> int:
         peak = max(peak, total)
         time.sleep(0.1)
     return peak
-
-
-def _peak_mb() -> float:
-    return max(_peaks) / 1e6
 
 
 def _clean(dsn: str) -> None:
