@@ -79,7 +79,7 @@ def main() -> None:
         for question, query in QUESTIONS.items():
             _show(console, conn, question, query)
     console.print("Look around yourself:")
-    console.print(f"  psql {shlex.quote(where['dsn'])}", soft_wrap=True)
+    console.print(f"  {where['connect']}", soft_wrap=True)
     console.print("Stop the server, and remove all that the demo made:")
     console.print("  make clean")
 

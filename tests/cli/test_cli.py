@@ -117,6 +117,20 @@ def test_standard_input_is_loaded_under_its_name(howdah: Howdah, ask):
     assert rows[1][0] != rows[2][0]
 
 
+def test_archive_on_standard_input_replaces_what_its_name_held(howdah: Howdah, ask, tmp_path):
+    import zipfile
+
+    for members in (("a.csv", "b.csv"), ("b.csv", "c.csv")):
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+            for member in members:
+                archive.writestr(member, f"n,word\n1,{members}\n")
+        with (tmp_path / "in.zip").open() as file:
+            assert howdah("load", "-", "--name", "daily", stdin=file).returncode == 0
+
+    assert ask("SELECT source FROM documents ORDER BY 1") == ["daily!/b.csv", "daily!/c.csv"]
+    assert ask("SELECT DISTINCT attributes->>'word' FROM documents") == ["('b.csv'"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -34,9 +34,12 @@ _KIB = 1024
 
 def where(found: Whereabouts, database: Dsn, *, as_json: bool) -> None:
     """Print which database is used, why, and what it is."""
-    facts = {"chosen": database.origin, "dsn": database.public()} | asdict(found)
+    from howdah.server import psql
+
+    connect = f'{psql()} "{database.public()}"'
     if as_json:
-        click.echo(json.dumps(facts))
+        facts = {"chosen": database.origin, "dsn": database.public(), "connect": connect}
+        click.echo(json.dumps(facts | asdict(found)))
         return
     role = found.role + (" (superuser)" if found.superuser else "")
     rows = [
@@ -44,7 +47,7 @@ def where(found: Whereabouts, database: Dsn, *, as_json: bool) -> None:
         ("server", f"PostgreSQL {found.version} at {found.host}, port {found.port}"),
         ("database", found.database),
         ("role", role),
-        ("connect", f'psql "{database.public()}"'),
+        ("connect", connect),
     ]
     for name, value in rows:
         click.echo(f"{name:<10} {value}")

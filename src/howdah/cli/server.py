@@ -99,11 +99,13 @@ def _show_running(running: Running, *, as_json: bool) -> None:
         return
     import shlex
 
+    from howdah.server import psql
+
     click.echo(
         f"PostgreSQL {running.version} runs on port {running.port} as {running.account}, "
         f"data in {running.data_dir}"
     )
-    click.echo(f"connect: psql {shlex.quote(running.conninfo())}")
+    click.echo(f"connect: {psql()} {shlex.quote(running.conninfo())}")
 
 
 def _as_dict(running: Running) -> dict[str, Any]:

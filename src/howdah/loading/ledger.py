@@ -140,7 +140,7 @@ def finished(conn: Connection[Any], load: Load, names: Sequence[str]) -> dict[st
 _FINISHED_MEMBERS = """
     SELECT name
       FROM howdah.sources
-     WHERE target = %(target)s AND finished AND fingerprint = %(fingerprint)s
+     WHERE target = %(target)s AND finished AND fingerprint = %(fingerprint)s AND fingerprint <> ''
        AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
        AND starts_with(name, %(prefix)s)
 """
@@ -234,7 +234,9 @@ _FINISH_ARCHIVE = """
 """
 _STALE_MEMBERS = """
     DELETE FROM howdah.sources
-     WHERE target = %(target)s AND starts_with(name, %(prefix)s) AND fingerprint <> %(fingerprint)s
+     WHERE target = %(target)s AND starts_with(name, %(prefix)s)
+       AND (fingerprint <> %(fingerprint)s
+            OR (fingerprint = '' AND loaded_at <> %(loaded_at)s))
  RETURNING name
 """
 

@@ -21,21 +21,16 @@ from typing import Any, BinaryIO
 from psycopg import Connection
 
 from howdah import __version__, pg
-from howdah.errors import MissingExtra
 from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.chunks import CHUNK_BYTES, Chunk
 from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources
+from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
-    BadRecord,
-    Batch,
-    Item,
     SplittingReader,
-    UnreadableSource,
     reader_named,
 )
-from howdah.loading.readers.encode import as_batches
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
@@ -138,83 +133,12 @@ def _connection(conninfo: str) -> Connection[Any]:
     return conn
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """The end of a source that its reader could not reach.
-
-    Attributes:
-        reason: Why, one sentence.
-        place: How far it came.
-        retry: Whether the next load is to try again though the source is unchanged.
-    """
-
-    reason: str
-    place: str = "the whole source"
-    retry: bool = False
-
-
-Piece = Batch | BadRecord | _Failure
-
-
-def _pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
-    """Yield what a reader reads, and its failure as the last piece."""
-    last: Batch | BadRecord | None = None
-    try:
-        for piece in as_batches(items, first=first):
-            yield piece
-            last = piece
-    except UnreadableSource as exc:
-        yield _Failure(str(exc), _behind(last))
-    except MissingExtra as exc:
-        yield _Failure(str(exc), _behind(last), retry=True)
-    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad file
-        yield _Failure(f"its reader failed: {type(exc).__name__}: {exc}", _behind(last))
-
-
-def _behind(last: Batch | BadRecord | None) -> str:
-    if last is None:
-        return "the whole source"
-    return f"after record {last.numbers[-1] if isinstance(last, Batch) else last.number}"
-
-
 def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name)
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
-
-
-def _chunks_of(pieces: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
-    """Yield pieces a chunk at a time, as they come; each chunk is taken before the next."""
-    for first in pieces:
-        yield _one_chunk(chain([first], pieces))
-
-
-def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    taken = 0
-    for piece in pieces:
-        yield piece
-        taken += _size_bytes(piece)
-        if taken >= CHUNK_BYTES:
-            return
-
-
-def _size_bytes(piece: Piece) -> int:
-    if isinstance(piece, Batch):
-        return piece.size_bytes
-    return 0 if isinstance(piece, _Failure) else len(piece.content)
-
-
-def _batches(source: str, pieces: Iterable[Piece], bad: list[Reject]) -> Iterator[Batch]:
-    """Yield the batches among pieces, and add the others to `bad`."""
-    for piece in pieces:
-        if isinstance(piece, Batch):
-            yield piece
-        elif isinstance(piece, _Failure):
-            bad.append(Reject(source, None, piece.place, piece.reason))
-        else:
-            bad.append(Reject(source, piece.number, piece.place, piece.reason, piece.content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +211,7 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        chunks = _chunks_of(_pieces(source.reader.read(source.file, source.name)))
+        chunks = chunks_of(read_pieces(source.reader.read(source.file, source.name)))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
             self._wait(file, source.name, source.reader.name, first)
@@ -310,13 +234,13 @@ class _FileLoader:
         self._say(Outcome(sources=1))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
-        self._wait(file, name, "none", [_Failure(reason, retry=retry)])
+        self._wait(file, name, "none", [Failure(reason, retry=retry)])
 
     def _wait(self, file: SourceFile, name: str, reader: str, pieces: list[Piece]) -> None:
-        retry = any(isinstance(piece, _Failure) and piece.retry for piece in pieces)
+        retry = any(isinstance(piece, Failure) and piece.retry for piece in pieces)
         whole = ledger.Whole(name, "" if retry else file.fingerprint, reader)
         self._waiting[name] = _Waiting(whole, pieces)
-        self._waiting_bytes += sum(map(_size_bytes, pieces))
+        self._waiting_bytes += sum(map(size_bytes, pieces))
         if self._waiting_bytes >= CHUNK_BYTES:
             self.commit()
 
@@ -348,7 +272,7 @@ def reject_changed(conn: Connection[Any], load: Load, file: SourceFile) -> Outco
 def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
     claimed = ledger.claim_whole(conn, load, [source.whole for source in waiting.values()])
     bad: list[Reject] = []
-    parts = (Part(name, _batches(name, waiting[name].pieces, bad)) for name in claimed)
+    parts = (Part(name, batches(name, waiting[name].pieces, bad)) for name in claimed)
     delivered = rejects.deliver(conn, load, parts)
     bad += delivered.rejects
     rejects.keep(conn, load, bad)
@@ -389,7 +313,7 @@ def _commit_chunk(
         current = replace(load, loaded_at=begun.loaded_at)
         for pieces in slices:
             bad: list[Reject] = []
-            part = Part(begun.name, _batches(begun.name, pieces, bad))
+            part = Part(begun.name, batches(begun.name, pieces, bad))
             delivered = rejects.deliver(conn, current, [part])
             bad += delivered.rejects
             rejects.keep(conn, current, bad)
@@ -406,12 +330,12 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
     with ExitStack() as stack:
         if job.failed is not None:
             place = f"bytes {chunk.offset} to {chunk.offset + chunk.length}"
-            pieces: Iterator[Piece] = iter([_Failure(job.failed, place)])
+            pieces: Iterator[Piece] = iter([Failure(job.failed, place)])
         else:
             reader = reader_named(job.reader)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
             items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
-            pieces = _pieces(items, chunk.first)
-        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, _chunks_of(pieces))
+            pieces = read_pieces(items, chunk.first)
+        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
     return outcome + Outcome(bytes=chunk.length)

@@ -1,6 +1,6 @@
 """PostgreSQL servers: finding their binaries, running a cluster of our own."""
 
-from howdah.server.binaries import Binaries, find
+from howdah.server.binaries import Binaries, find, psql
 from howdah.server.cluster import (
     Status,
     ensure_running,
@@ -19,6 +19,7 @@ __all__ = [
     "ensure_running",
     "find",
     "init",
+    "psql",
     "restart",
     "start",
     "status",

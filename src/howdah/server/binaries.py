@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +54,17 @@ class Binaries:
     def program(self, name: str) -> str:
         """Return the path of one program, as the first word of a command."""
         return str(self.bindir / name)
+
+
+def psql() -> str:
+    """Return what to type for psql: its name where PATH has it, else its path, else its name."""
+    if shutil.which("psql"):
+        return "psql"
+    with suppress(ServerFailed):
+        program = find().bindir / "psql"
+        if program.exists():
+            return str(program)
+    return "psql"
 
 
 def find(major: int | None = None, *, explicit: Path | None = None) -> Binaries:

@@ -1,0 +1,90 @@
+"""What a reader yields, a chunk at a time, its failures as the last piece.
+
+Nothing that a reader or a library does to a bad file gets past this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from howdah.errors import MissingExtra
+from howdah.loading.chunks import CHUNK_BYTES
+from howdah.loading.readers import BadRecord, Batch, Item, UnreadableSource
+from howdah.loading.readers.encode import as_batches
+from howdah.loading.rejects import Reject
+
+__all__ = ["Failure", "Piece", "batches", "chunks_of", "read_pieces", "size_bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The end of a source that its reader could not reach.
+
+    Attributes:
+        reason: Why, one sentence.
+        place: How far it came.
+        retry: Whether the next load is to try again though the source is unchanged.
+    """
+
+    reason: str
+    place: str = "the whole source"
+    retry: bool = False
+
+
+Piece = Batch | BadRecord | Failure
+
+
+def read_pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
+    """Yield what a reader reads, and its failure as the last piece."""
+    last: Batch | BadRecord | None = None
+    try:
+        for piece in as_batches(items, first=first):
+            yield piece
+            last = piece
+    except UnreadableSource as exc:
+        yield Failure(str(exc), _behind(last))
+    except MissingExtra as exc:
+        yield Failure(str(exc), _behind(last), retry=True)
+    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad file
+        yield Failure(f"its reader failed: {type(exc).__name__}: {exc}", _behind(last))
+
+
+def _behind(last: Batch | BadRecord | None) -> str:
+    if last is None:
+        return "the whole source"
+    return f"after record {last.numbers[-1] if isinstance(last, Batch) else last.number}"
+
+
+def chunks_of(pieces: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+    """Yield pieces a chunk at a time, as they come; each chunk is taken before the next."""
+    for first in pieces:
+        yield _one_chunk(chain([first], pieces))
+
+
+def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    taken = 0
+    for piece in pieces:
+        yield piece
+        taken += size_bytes(piece)
+        if taken >= CHUNK_BYTES:
+            return
+
+
+def size_bytes(piece: Piece) -> int:
+    """Return about how much memory a piece holds."""
+    if isinstance(piece, Batch):
+        return piece.size_bytes
+    return 0 if isinstance(piece, Failure) else len(piece.content)
+
+
+def batches(source: str, pieces: Iterable[Piece], bad: list[Reject]) -> Iterator[Batch]:
+    """Yield the batches among pieces, and add the others to `bad`."""
+    for piece in pieces:
+        if isinstance(piece, Batch):
+            yield piece
+        elif isinstance(piece, Failure):
+            bad.append(Reject(source, None, piece.place, piece.reason))
+        else:
+            bad.append(Reject(source, piece.number, piece.place, piece.reason, piece.content))
