@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from howdah.cli.server import server as command
 from howdah.errors import HowdahError
-from howdah.server import find, status
+from howdah.server import find, psql, status
 
 
 def run(*arguments):
@@ -29,7 +29,7 @@ def test_a_day_of_a_server_in_words_and_in_json(base):
             f"PostgreSQL {binaries.version} runs on port {running.port} as {running.account}, "
             f"data in {data}"
         ),
-        f"connect: psql '{running.conninfo()}'",
+        f"connect: {psql()} '{running.conninfo()}'",
     ]
     assert run("status", "--data", data).splitlines() == lines
     shown = json.loads(run("status", "--data", data, "--json"))
