@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
-    from howdah.loading import ForkJoinPool, LoadReport, TaskTimedOut, WorkerDied, fork, load
+    from howdah.loading import (
+        ForkJoinPool,
+        LoadReport,
+        PoolBroken,
+        TaskTimedOut,
+        WorkerDied,
+        fork,
+        load,
+    )
 
 __version__ = "0.1.0"
 
@@ -18,6 +26,7 @@ __all__ = [
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",
+    "PoolBroken",
     "TaskTimedOut",
     "WorkerDied",
     "__version__",

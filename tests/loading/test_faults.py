@@ -18,6 +18,7 @@ import pytest
 import howdah as api
 from howdah.errors import HowdahError
 from howdah.loading import Outcome
+from howdah.server import start
 from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 
@@ -207,3 +208,27 @@ def test_load_from_a_thread_of_a_program_is_the_same(dsn, ask, many):
 
     assert [report.records for report in outcomes] == [4000]
     assert ask("SELECT count(*) FROM documents") == [4000]
+
+
+def test_server_that_crashes_loses_no_record_of_a_load_that_goes_on(make_cluster, base, large):
+    running = make_cluster()
+    command = Howdah(running.conninfo())
+    with psycopg.connect(running.conninfo(), autocommit=True) as conn:
+        loading = command.start("load", large, "--workers", 2)
+        wait_until(
+            lambda: (
+                conn.execute("SELECT to_regclass('documents') IS NOT NULL").fetchone()[0]
+                and conn.execute("SELECT count(*) FROM documents").fetchone()[0] > 0
+            )
+        )
+        os.kill(running.pid, signal.SIGKILL)
+    _, errors = loading.communicate(timeout=60)
+
+    again = start(running.data_dir)
+    finishing = Howdah(again.conninfo())("load", large)
+
+    assert loading.returncode == 1
+    assert "Traceback" not in errors
+    assert finishing.returncode == 0, finishing.stderr
+    with psycopg.connect(again.conninfo()) as conn:
+        assert digest(conn.execute(PAIRS).fetchall()) == EVERY_RECORD

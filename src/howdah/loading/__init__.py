@@ -1,6 +1,13 @@
 """Loading: documents and records of any kind into PostgreSQL, each once."""
 
-from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied, emit, fork
+from howdah.loading.forkjoin import (
+    ForkJoinPool,
+    PoolBroken,
+    TaskTimedOut,
+    WorkerDied,
+    emit,
+    fork,
+)
 from howdah.loading.readers import (
     BadRecord,
     Batch,
@@ -23,6 +30,7 @@ __all__ = [
     "Match",
     "Outcome",
     "Planned",
+    "PoolBroken",
     "Reader",
     "SplittingReader",
     "TaskTimedOut",
