@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # readers stand above chunks
     from howdah.loading.readers import SplittingReader
 
-__all__ = ["CHUNK_BYTES", "LONGEST_RECORD_BYTES", "Chunk", "cut"]
+__all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "LONGEST_RECORD_BYTES", "Chunk", "cut"]
 
 CHUNK_BYTES = 8 << 20
 """About how much one transaction commits, in bytes.
 
 Source: bench/load.py --chunk-bytes; 2 to 32 MiB make no difference, less does.
 """
+
+BLOCK_BYTES = 256 << 10
+"""How much is looked at at once, in bytes: what stays in a core's cache."""
 
 LONGEST_RECORD_BYTES = 64 << 20
 """How far to look for the end of a record, in bytes."""
@@ -60,22 +63,26 @@ def cut(
         chunk_bytes: About how long a chunk is.
     """
     number, offset, first = 0, reader.start(file), 1
-    buffer = bytearray(chunk_bytes)  # one for all: fresh memory costs more than the reading
+    length = records = 0  # of the chunk that is being cut
+    buffer = bytearray(BLOCK_BYTES)
     while True:
-        file.seek(offset)
+        file.seek(offset + length)
         filled = file.readinto(buffer)
-        if filled < len(buffer):
-            if filled:
-                yield Chunk(number, offset, filled, first)
-            return
-        found = reader.cut(buffer)
-        if found.end:
-            yield Chunk(number, offset, found.end, first)
-            number, offset, first = number + 1, offset + found.end, first + found.records
-            if len(buffer) > chunk_bytes:
-                buffer = bytearray(chunk_bytes)
+        at_end = filled < len(buffer)
+        found = None if at_end else reader.cut(buffer)
+        if found is None:
+            length += filled
+        elif found.end:
+            length, records = length + found.end, records + found.records
+            if len(buffer) > BLOCK_BYTES:
+                buffer = bytearray(BLOCK_BYTES)
         elif len(buffer) < LONGEST_RECORD_BYTES:
             buffer = bytearray(2 * len(buffer))
         else:
-            yield Chunk(number, offset, file.seek(0, os.SEEK_END) - offset, first)
+            at_end, length = True, file.seek(0, os.SEEK_END) - offset
+        if length and (at_end or length >= chunk_bytes):
+            yield Chunk(number, offset, length, first)
+            number, offset, first = number + 1, offset + length, first + records
+            length = records = 0
+        if at_end:
             return
