@@ -22,7 +22,7 @@ from howdah.server import start
 from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 
-RECORDS = 120_000  # 5 chunks
+RECORDS = 200_000  # 4 chunks
 
 
 @pytest.fixture(scope="module")

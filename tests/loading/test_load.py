@@ -12,6 +12,7 @@ import pytest
 import howdah
 from howdah.errors import NoDatabase, Refused, UsageError
 from howdah.loading import Outcome, Planned
+from howdah.loading.chunks import CHUNK_BYTES
 from tests.loading.records import PAIRS, digest, write_ndjson
 
 
@@ -85,11 +86,11 @@ def test_role_that_may_not_create_is_told_so(dsn, ask, tmp_path):
 
 def test_large_file_is_cut_and_every_record_has_its_line(dsn, ask, tmp_path):
     path = write_ndjson(tmp_path / "large.ndjson", 60_000)
-    assert path.stat().st_size > 2 * 8_388_608
+    assert path.stat().st_size > CHUNK_BYTES
 
     report = howdah.load([path], dsn=dsn)
 
-    assert (report.sources, report.records, report.chunks) == (1, 60_000, 3)
+    assert (report.sources, report.records, report.chunks) == (1, 60_000, 2)
     assert report.bytes == path.stat().st_size
     assert digest(ask(PAIRS)) == digest([(n + 1, n) for n in range(60_000)])
     assert ask("SELECT count(*) FROM howdah.chunks") == [0]
@@ -98,16 +99,16 @@ def test_large_file_is_cut_and_every_record_has_its_line(dsn, ask, tmp_path):
 
 def test_unchanged_source_is_skipped(dsn, ask, tmp_path):
     small = write_ndjson(tmp_path / "small.ndjson", 10)
-    large = write_ndjson(tmp_path / "large.ndjson", 30_000)
+    large = write_ndjson(tmp_path / "large.ndjson", 60_000)
     howdah.load([tmp_path], dsn=dsn)
 
     report = howdah.load([small, large], dsn=dsn)
 
     assert (report.sources, report.skipped, report.records) == (0, 2, 0)
-    assert ask("SELECT count(*) FROM documents") == [30_010]
+    assert ask("SELECT count(*) FROM documents") == [60_010]
 
 
-@pytest.mark.parametrize("counts", [(10, 7), (30_000, 7), (7, 30_000), (30_000, 28_000)])
+@pytest.mark.parametrize("counts", [(10, 7), (60_000, 7), (7, 60_000), (60_000, 56_000)])
 def test_changed_source_takes_the_place_of_its_old_rows(dsn, ask, tmp_path, counts):
     path, other = tmp_path / "a.ndjson", write_ndjson(tmp_path / "b.ndjson", 5, start=900_000)
     howdah.load([write_ndjson(path, counts[0]), other], dsn=dsn)
@@ -121,13 +122,13 @@ def test_changed_source_takes_the_place_of_its_old_rows(dsn, ask, tmp_path, coun
 
 
 def test_again_loads_an_unchanged_source_in_place(dsn, ask, tmp_path):
-    paths = [write_ndjson(tmp_path / "a.ndjson", 10), write_ndjson(tmp_path / "b.ndjson", 30_000)]
+    paths = [write_ndjson(tmp_path / "a.ndjson", 10), write_ndjson(tmp_path / "b.ndjson", 60_000)]
     howdah.load(paths, dsn=dsn)
 
     report = howdah.load(paths, dsn=dsn, again=True)
 
-    assert (report.sources, report.skipped, report.records) == (2, 0, 30_010)
-    assert ask("SELECT count(*), count(DISTINCT loaded_at) FROM documents") == [(30_010, 1)]
+    assert (report.sources, report.skipped, report.records) == (2, 0, 60_010)
+    assert ask("SELECT count(*), count(DISTINCT loaded_at) FROM documents") == [(60_010, 1)]
 
 
 @pytest.mark.parametrize("emptied", ["TRUNCATE documents", "DROP TABLE documents"])
@@ -183,7 +184,7 @@ def test_unreachable_server_is_an_error_of_its_own(tmp_path):
 
 
 def test_events_add_up_to_the_report(dsn, tmp_path):
-    write_ndjson(tmp_path / "large.ndjson", 40_000)
+    write_ndjson(tmp_path / "large.ndjson", 60_000)
     write_ndjson(tmp_path / "small.ndjson", 10)
     (tmp_path / "bad.ndjson").write_text("{}\n{bad\n")
     events: list[Planned | Outcome] = []
@@ -205,14 +206,14 @@ def test_named_pipe_is_loaded_as_a_stream(dsn, ask, tmp_path):
 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=write_ndjson, args=(pipe, 30_000))
+    writer = threading.Thread(target=write_ndjson, args=(pipe, 60_000))
     writer.start()
 
     report = howdah.load([pipe], dsn=dsn)
 
     writer.join()
-    assert (report.sources, report.records) == (1, 30_000)
-    assert digest(ask(PAIRS)) == digest([(n + 1, n) for n in range(30_000)])
+    assert (report.sources, report.records) == (1, 60_000)
+    assert digest(ask(PAIRS)) == digest([(n + 1, n) for n in range(60_000)])
 
 
 def test_file_that_changes_while_it_is_loaded_is_noted_and_loaded_anew(dsn, ask, tmp_path):

@@ -127,7 +127,7 @@ def _connection(conninfo: str) -> Connection[Any]:
         conn = pg.open_connection(conninfo, application_name="howdah load")
         # A crash of the server may then lose the last commits, rows and ledger
         # together, and with them the load, which ends in a commit that waits
-        # (ledger.close). Else a worker sleeps while 8 MiB of WAL reach the disk.
+        # (ledger.close). Else a worker sleeps while a chunk of WAL reaches the disk.
         conn.execute("SET synchronous_commit = off")
         _connections[key] = conn
     return conn

@@ -44,7 +44,7 @@ __all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES"]
 RECORD_LIMIT_BYTES = 256 << 20
 """How long a record may be: jsonb holds at most 256 MiB of strings, in bytes."""
 
-# Larger ones cost the server an eighth more (bench/load.py): they leave its cache.
+# Larger ones leave the cache of the server's core (bench/load.py with other values here).
 _BLOCK_BYTES = 64 << 10
 _SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
 _UNCLOSED = "A quote is opened and never closed."
