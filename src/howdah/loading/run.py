@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain, islice
 from typing import Any
 
 from psycopg import Connection
@@ -185,18 +185,22 @@ class _Run:
     def load(self, files: list[SourceFile], workers: int) -> Outcome:
         """Load files, none of them a stream."""
         running: dict[Future[Outcome], Job] = {}
+        instead: deque[Job] = deque()  # of jobs that took their worker with them
         load_readers()
         with ForkJoinPool(workers, on_event=self._say) as pool:
             jobs = self._jobs(files)
             while True:
                 # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
-                for job in islice(jobs, 2 * workers - len(running)):
+                while len(running) < 2 * workers:
+                    job = instead.popleft() if instead else next(jobs, None)
+                    if job is None:
+                        break
                     running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
                 if not running:
                     return self._outcome
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    jobs = chain(self._after(running.pop(future), future), jobs)
+                    instead += self._after(running.pop(future), future)
 
     def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
         """Yield what the workers are to do: what takes longest first."""
