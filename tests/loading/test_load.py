@@ -90,7 +90,8 @@ def test_large_file_is_cut_and_every_record_has_its_line(dsn, ask, tmp_path):
 
     report = howdah.load([path], dsn=dsn)
 
-    assert (report.sources, report.records, report.chunks) == (1, 60_000, 2)
+    assert (report.sources, report.records) == (1, 60_000)
+    assert report.chunks > 1
     assert report.bytes == path.stat().st_size
     assert digest(ask(PAIRS)) == digest([(n + 1, n) for n in range(60_000)])
     assert ask("SELECT count(*) FROM howdah.chunks") == [0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -52,6 +55,8 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line, and turn errors into a sentence and an exit code."""
+    # Imports make many objects that stay: to look for garbage among them takes 30 ms.
+    gc.set_threshold(100_000)
     debug = "--debug" in sys.argv  # errors end here, where click's context is gone
     try:
         code = cli.main(prog_name="howdah", standalone_mode=False)
@@ -78,4 +83,12 @@ def main() -> None:
         click.echo(f"howdah: unexpected {type(exc).__name__}: {exc}", err=True)
         click.echo("        Run the command again with --debug to see where.", err=True)
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    _exit(code if isinstance(code, int) else 0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process without taking it apart: that takes Python 50 ms, and all is closed."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

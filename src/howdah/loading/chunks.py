@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # readers stand above chunks
     from howdah.loading.readers import SplittingReader
 
-__all__ = ["BLOCK_BYTES", "CHUNK_BYTES", "LONGEST_RECORD_BYTES", "Chunk", "cut"]
+__all__ = [
+    "BLOCK_BYTES",
+    "CHUNK_BYTES",
+    "HOW_CUT",
+    "LEAST_CHUNK_BYTES",
+    "LONGEST_RECORD_BYTES",
+    "Chunk",
+    "cut",
+]
 
 CHUNK_BYTES = 16 << 20
 """About how much one transaction commits, in bytes.
@@ -24,8 +32,25 @@ CHUNK_BYTES = 16 << 20
 Source: bench/load.py with other values here: 8 MiB took 3% longer, 32 MiB as long.
 """
 
+LEAST_CHUNK_BYTES = 1 << 20
+"""How small chunks become towards a file's end, in bytes."""
+
+_SHARE = 8
+"""Which part of what is left of a file is the next chunk, if that is less than `CHUNK_BYTES`.
+
+So that the workers end at about the same time, and none waits for another's last
+16 MiB.
+
+Source: C. Polychronopoulos and D. Kuck, "Guided Self-Scheduling", IEEE Transactions
+on Computers C-36 (1987). Theirs divides by the workers; ours must not know them,
+since a load that is gone on with may have others.
+"""
+
 BLOCK_BYTES = 256 << 10
 """How much is looked at at once, in bytes: what stays in a core's cache."""
+
+HOW_CUT = f"{CHUNK_BYTES} to {LEAST_CHUNK_BYTES} bytes, 1/{_SHARE} of the rest"
+"""What the places of a file's cuts depend on, beside its bytes and its reader."""
 
 LONGEST_RECORD_BYTES = 64 << 20
 """How far to look for the end of a record, in bytes."""
@@ -62,6 +87,7 @@ def cut(
         reader: Knows where records end.
         chunk_bytes: About how long a chunk is.
     """
+    size = file.seek(0, os.SEEK_END)
     number, offset, first = 0, reader.start(file), 1
     length = records = 0  # of the chunk that is being cut
     buffer = bytearray(BLOCK_BYTES)
@@ -79,10 +105,15 @@ def cut(
         elif len(buffer) < LONGEST_RECORD_BYTES:
             buffer = bytearray(2 * len(buffer))
         else:
-            at_end, length = True, file.seek(0, os.SEEK_END) - offset
-        if length and (at_end or length >= chunk_bytes):
+            at_end, length = True, size - offset
+        if length and (at_end or length >= _wanted(size - offset, chunk_bytes)):
             yield Chunk(number, offset, length, first)
             number, offset, first = number + 1, offset + length, first + records
             length = records = 0
         if at_end:
             return
+
+
+def _wanted(left: int, chunk_bytes: int) -> int:
+    """Return how long the next chunk should be, where so many bytes are left."""
+    return min(chunk_bytes, max(left // _SHARE, LEAST_CHUNK_BYTES))

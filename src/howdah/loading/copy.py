@@ -47,12 +47,13 @@ def framer(source: str, loaded_at: datetime) -> Callable[[Batch], bytes]:
     header = Struct(f">{len(prefix)}sqiB").pack
 
     def frame(batch: Batch) -> bytes:
-        parts: list[bytes] = []
-        add = parts.append
         texts = batch.texts
-        for number, text in zip(batch.numbers, texts, strict=True):
-            add(header(prefix, number, len(text) + 1, _JSONB_VERSION))
-            add(text)
+        parts = [b""] * (2 * len(texts))
+        parts[1::2] = texts
+        parts[::2] = [
+            header(prefix, number, len(text) + 1, _JSONB_VERSION)
+            for number, text in zip(batch.numbers, texts, strict=True)
+        ]
         return b"".join(parts)
 
     return frame

@@ -23,6 +23,7 @@ the other waits in the same way, however large the messages are.
 from __future__ import annotations
 
 import fcntl
+import gc
 import itertools
 import multiprocessing
 import os
@@ -172,6 +173,7 @@ def serve(
         other.close()
     _set_signals()
     _die_with_parent()
+    gc.freeze()  # what the parent has made is no garbage; looking at it would copy its pages
     worker = _Worker(connection, wants_events=wants_events)
     if worker.initialize(initializer):
         worker.serve()
