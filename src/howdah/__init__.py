@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
     from howdah.loading import (
+        Columns,
         ForkJoinPool,
         LoadReport,
         PoolBroken,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Columns",
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",

@@ -1,5 +1,6 @@
 """Loading: documents and records of any kind into PostgreSQL, each once."""
 
+from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import (
     ForkJoinPool,
     PoolBroken,
@@ -17,12 +18,13 @@ from howdah.loading.readers import (
     SplittingReader,
     UnreadableSource,
 )
-from howdah.loading.report import Event, LoadReport, Outcome, Planned
-from howdah.loading.run import latest_rejects, load
+from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+from howdah.loading.run import latest_rejects, load, plan
 
 __all__ = [
     "BadRecord",
     "Batch",
+    "Columns",
     "Event",
     "ForkJoinPool",
     "Head",
@@ -33,6 +35,7 @@ __all__ = [
     "PoolBroken",
     "Reader",
     "SplittingReader",
+    "TablePlan",
     "TaskTimedOut",
     "UnreadableSource",
     "WorkerDied",
@@ -40,4 +43,5 @@ __all__ = [
     "fork",
     "latest_rejects",
     "load",
+    "plan",
 ]

@@ -7,12 +7,13 @@ The parent looks, cuts and counts; all reading and writing is the workers' work.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,13 +21,17 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import ledger, rejects
+from howdah.errors import Refused
+from howdah.loading import ledger, rejects, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
-from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.records import json_text
+from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+from howdah.loading.sampling import sample
 from howdah.loading.sources import SourceFile, find
 from howdah.loading.target import Load, prepare
 from howdah.loading.work import (
@@ -39,7 +44,7 @@ from howdah.loading.work import (
     run,
 )
 
-__all__ = ["latest_rejects", "load"]
+__all__ = ["latest_rejects", "load", "plan"]
 
 FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
@@ -61,6 +66,9 @@ def load(
     table: str = "documents",
     workers: int | None = None,
     again: bool = False,
+    columns: Columns | None = None,
+    truncate: bool = False,
+    replace: bool = False,
     stream_name: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
@@ -78,6 +86,11 @@ def load(
         workers: Worker processes, a connection each; None: one for each core
             that this process may use, 8 at most.
         again: Load sources again though they are unchanged.
+        columns: Have a column for each attribute, and merge rows by a key; None: one
+            jsonb column for all, but in a table that is there and has other columns.
+        truncate: Empty the table first.
+        replace: Load into a table aside that takes the table's place when all is
+            loaded: readers see all old rows or all new ones.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
         on_event: Called in this process with what happens, for progress.
@@ -96,8 +109,11 @@ def load(
     conninfo = _conninfo(dsn)
     with pg.connect(conninfo, application_name="howdah load") as conn:
         ledger.install(conn)
-        target = prepare(conn, name)
+        target = prepare(conn, name, columns, files)
+        if truncate:
+            replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
+        old, target = target, replacing.aside(conn, target) if replace else target
         now = _clock(conn)
         this = Load(target, now, now if again else None)
         todo, skipped = _without_finished(conn, this, files)
@@ -107,14 +123,17 @@ def load(
             outcome += run(FilesJob(conninfo, this, (stream,)), say)
         todo = [file for file in todo if not file.is_stream]
         if todo:
-            outcome += _Run(conn, conninfo, this, say).load(todo, workers or _cpus())
-        ledger.close(conn, this, outcome)
+            outcome += _Run(conn, conninfo, this, say).load(todo, _workers(this, workers))
+        if replace:
+            target = replacing.put_in_place(conn, old, target)
+        ledger.close(conn, dataclasses.replace(this, target=target), outcome)
     seconds = time.monotonic() - started
     return LoadReport(
-        table=str(target),
+        table=str(old),
         sources=outcome.sources,
         skipped=outcome.skipped,
         records=outcome.records,
+        rows=outcome.rows,
         rejects=outcome.rejects,
         repaired=outcome.repaired,
         chunks=outcome.chunks,
@@ -122,6 +141,45 @@ def load(
         seconds=round(seconds, 3),
         records_per_second=round(outcome.records / seconds, 1),
     )
+
+
+def plan(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    table: str = "documents",
+    columns: Columns | None = None,
+) -> TablePlan:
+    """Return the table that a load of files would make, and its first rows; touch no database.
+
+    Args:
+        paths: As in `load`.
+        table: Its name.
+        columns: As in `load`; None: without a key and a column for the rest.
+
+    Raises:
+        UsageError: A path or the table's name leads to nothing.
+        Refused: The files hold no records, or none with such a key.
+    """
+    from howdah.loading import typed
+
+    columns = columns or Columns()
+    found = sample(find(paths, stream_name="stdin"))
+    definitions = typed.planned(found, columns.key, columns.extra)
+    name = pg.TableName.parse(table)
+    return TablePlan(
+        table=str(name),
+        create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
+        columns=tuple(definitions),
+        rows=tuple(
+            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
+        ),
+    )
+
+
+def _shown(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json_text(value)
 
 
 def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
@@ -158,7 +216,31 @@ def _without_finished(
             skipped += before.sources
         else:
             todo.append(file)
+    if load.target.columns is not None and not load.target.columns.merges:
+        _refuse_second_content(conn, load, todo)
     return todo, skipped
+
+
+def _refuse_second_content(conn: Connection[Any], load: Load, files: list[SourceFile]) -> None:
+    """Refuse sources that a table of others' columns has an earlier content of.
+
+    Raises:
+        Refused: No column tells which of the table's rows are a source's old ones.
+    """
+    names = ledger.other_contents(conn, load, [(file.name, file.fingerprint) for file in files])
+    if names:
+        raise Refused(
+            f"{names[0]} is in {load.target} already, with other content or as a whole, and no "
+            "column tells which rows are its old ones.",
+            next_step="Load with --replace or --truncate, or with --key and --on-conflict update.",
+        )
+
+
+def _workers(load: Load, wanted: int | None) -> int:
+    """Return how many workers to use: one where the order of the records matters."""
+    if load.target.columns is not None and load.target.columns.merges:
+        return 1
+    return wanted or _cpus()
 
 
 @dataclass(slots=True)
@@ -233,7 +315,7 @@ class _Run:
             return
         chunks = _Chunks(file, left=1)  # one for the cutting itself
         self._chunks[begun.id] = chunks
-        bare = replace(begun, done=frozenset())  # each job carries it through a pipe
+        bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
         with open_file(file.path) as opened:
             for chunk in cut(opened, reader):
                 if chunk.number in begun.done:
@@ -287,8 +369,8 @@ def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
 def _smaller(job: Job, reason: str) -> list[Job]:
     """Return what to do in the place of a job that took its worker with it, twice."""
     if isinstance(job, FilesJob) and len(job.files) > 1:
-        return [replace(job, files=(file,)) for file in job.files]
-    return [replace(job, failed=reason)]
+        return [dataclasses.replace(job, files=(file,)) for file in job.files]
+    return [dataclasses.replace(job, failed=reason)]
 
 
 def _time_limit_s(job: Job) -> float | None:

@@ -25,12 +25,9 @@ from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
-from howdah.loading.opening import Opened, Unopened, open_file, open_sources
+from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
-from howdah.loading.readers import (
-    SplittingReader,
-    reader_named,
-)
+from howdah.loading.readers import Rows, SplittingReader, reader_named
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
@@ -223,7 +220,7 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        chunks = chunks_of(read_pieces(source.reader.read(source.file, source.name)))
+        chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
             self._wait(file, source.name, source.reader.name, first)
@@ -244,6 +241,14 @@ class _FileLoader:
                 pass
         finish(self._conn, self._load, begun)
         self._say(Outcome(sources=1))
+
+    def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
+        if self._load.target.columns is not None and source.name == file.name:
+            rows = _rows_of(file)
+            if rows is not None:
+                return iter([rows])
+        items = source.reader.read(source.file, source.name)
+        return read_pieces(items, untyped=source.reader.untyped)
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
@@ -300,6 +305,7 @@ def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting
         sources=len(counts),
         skipped=len(waiting) - len(counts),
         records=sum(source.records for source in counts),
+        rows=delivered.rows + sum(source.records for source in before),
         rejects=sum(source.rejects for source in counts),
         repaired=delivered.repaired,
         chunks=1,
@@ -314,13 +320,15 @@ def _commit_chunk(
     slices: Iterable[Iterator[Piece]],
 ) -> Outcome:
     """Commit a chunk, whose pieces may come in slices, so that they fit in memory."""
-    records = repaired = rejected = 0
+    records = rows = repaired = rejected = 0
     with conn.transaction():
         if not claim_chunk(conn, load, begun, number):
             # What this load's own worker committed before it died counts as loaded.
             ours = chunk_of_ours(conn, load, begun, number)
             return (
-                Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
+                Outcome(records=ours.records, rows=ours.records, rejects=ours.rejects, chunks=1)
+                if ours
+                else Outcome()
             )
         current = replace(load, loaded_at=begun.loaded_at)
         for pieces in slices:
@@ -330,10 +338,25 @@ def _commit_chunk(
             bad += delivered.rejects
             rejects.keep(conn, current, bad)
             records += delivered.records.get(begun.name, 0)
+            rows += delivered.rows
             repaired += delivered.repaired
             rejected += len(bad)
         count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, rejected))
-    return Outcome(records=records, rejects=rejected, repaired=repaired, chunks=1)
+    return Outcome(records=records, rows=rows, rejects=rejected, repaired=repaired, chunks=1)
+
+
+def _rows_of(file: SourceFile) -> Rows | None:
+    """Return a file as rows that COPY can take, where it is such a file."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_file(file.path))
+        reader = splitter_of(opened, file.name)
+        if reader is None:
+            return None
+        start = reader.start(opened)
+        rows = reader.rows(opened, start, file.size_bytes - start, 1)
+        if rows is not None:
+            stack.pop_all()  # it is read later
+        return rows
 
 
 def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
@@ -347,7 +370,12 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
             reader = reader_named(job.reader)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
-            items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
-            pieces = read_pieces(items, chunk.first)
+            span = chunk.offset, chunk.length, chunk.first
+            rows = reader.rows(file, *span) if job.load.target.columns else None
+            if rows is not None:
+                pieces = iter([rows])
+            else:
+                items = reader.read_range(file, *span)
+                pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
     return outcome + Outcome(bytes=chunk.length)

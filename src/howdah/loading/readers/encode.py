@@ -87,7 +87,11 @@ def repair(text: bytes) -> bytes | None:
 
 
 def as_batches(
-    items: Iterable[Item], *, first: int = 1, limit_bytes: int = 1 << 20
+    items: Iterable[Item],
+    *,
+    first: int = 1,
+    limit_bytes: int = 1 << 20,
+    untyped: bool = False,
 ) -> Iterator[Batch | BadRecord]:
     """Number and encode what a reader yields, and gather it in batches.
 
@@ -95,6 +99,7 @@ def as_batches(
         items: What `Reader.read` or `SplittingReader.read_range` yields.
         first: The number of the first of them.
         limit_bytes: A batch ends with the record that makes it this long.
+        untyped: That of the reader.
 
     Yields:
         Batches and bad records in the order of the items; each bad record has its number.
@@ -116,7 +121,7 @@ def as_batches(
                 if size < limit_bytes:
                     continue
         if texts:
-            yield Batch(range(number - len(texts), number), texts, repaired)
+            yield Batch(range(number - len(texts), number), texts, repaired, untyped)
             texts, size, repaired = [], 0, 0
         if isinstance(item, Batch):
             yield item
@@ -126,7 +131,7 @@ def as_batches(
             yield dataclasses.replace(item, number=known)
             number = known + 1
     if texts:
-        yield Batch(range(number - len(texts), number), texts, repaired)
+        yield Batch(range(number - len(texts), number), texts, repaired, untyped)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -24,9 +24,11 @@ from howdah.loading.readers import (
     Item,
     Lines,
     Match,
+    Rows,
     SplittingReader,
 )
 from howdah.loading.readers.characters import encoding_of, is_wide, to_utf8
+from howdah.loading.readers.encode import as_batches
 from howdah.loading.readers.layout import (
     BLANK,
     EXTRA_COLUMNS,
@@ -49,6 +51,8 @@ _BLOCK_BYTES = 64 << 10
 _SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
 _UNCLOSED = "A quote is opened and never closed."
 _MARK = b"\xef\xbb\xbf"
+_BLANK_LINES = (b"\n\n", b"\n\r\n")
+_ASCII_OR_UTF_8 = ("utf-8", "ascii")
 _BINARY = (b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x89PNG")
 
 
@@ -100,6 +104,7 @@ class CSV(SplittingReader):
     """
 
     name = "csv"
+    untyped = True
 
     def __init__(self, delimiter: str | None = None) -> None:
         self._delimiter = delimiter
@@ -141,6 +146,9 @@ class CSV(SplittingReader):
 
     def cut(self, block: bytes | bytearray) -> Cut:
         """See `SplittingReader.cut`: newlines between quotes end no record."""
+        simple = b'"' not in block and not any(blank in block for blank in _BLANK_LINES)
+        if simple and not block.startswith((b"\n", b"\r\n")):
+            return Cut(block.rfind(b"\n") + 1, block.count(b"\n"))
         text = bytes(block)
         delimiter = self._delimiter or _delimiter_in(text)
         records, end = _split_fast(text, row_pattern(delimiter, b"\n"), b"\n")
@@ -152,6 +160,29 @@ class CSV(SplittingReader):
         layout, _ = layout_of(_blocks(file))
         file.seek(offset)
         yield from _rows(_blocks(file, length), layout, first)
+
+    def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:
+        """See `SplittingReader.rows`: rows in UTF-8, of two columns and more.
+
+        A blank line is no record here, but a row of one column to COPY.
+        """
+        file.seek(0)
+        layout, _ = layout_of(_blocks(file))
+        if (
+            layout.encoding not in _ASCII_OR_UTF_8
+            or layout.newline != b"\n"
+            or len(layout.names) == 1
+        ):
+            return None
+        file.seek(offset)
+        return Rows(
+            layout.names,
+            layout.delimiter,
+            _blocks(file, length),
+            lambda blocks: as_batches(_rows(blocks, layout, first), first=first, untyped=True),
+            first=first,
+            size_bytes=length,
+        )
 
 
 def _blocks(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:
