@@ -317,7 +317,8 @@ class _Run:
         self._chunks[begun.id] = chunks
         bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
         with open_file(file.path) as opened:
-            for chunk in cut(opened, reader):
+            as_rows = self._load.target.columns is not None
+            for chunk in cut(opened, reader, as_rows=as_rows):
                 if chunk.number in begun.done:
                     self._say(Outcome(bytes=chunk.length))
                     continue

@@ -51,7 +51,6 @@ _BLOCK_BYTES = 64 << 10
 _SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
 _UNCLOSED = "A quote is opened and never closed."
 _MARK = b"\xef\xbb\xbf"
-_BLANK_LINES = (b"\n\n", b"\n\r\n")
 _ASCII_OR_UTF_8 = ("utf-8", "ascii")
 _BINARY = (b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x89PNG")
 
@@ -146,13 +145,16 @@ class CSV(SplittingReader):
 
     def cut(self, block: bytes | bytearray) -> Cut:
         """See `SplittingReader.cut`: newlines between quotes end no record."""
-        simple = b'"' not in block and not any(blank in block for blank in _BLANK_LINES)
-        if simple and not block.startswith((b"\n", b"\r\n")):
-            return Cut(block.rfind(b"\n") + 1, block.count(b"\n"))
         text = bytes(block)
         delimiter = self._delimiter or _delimiter_in(text)
         records, end = _split_fast(text, row_pattern(delimiter, b"\n"), b"\n")
         return Cut(end, len(records))
+
+    def cut_rows(self, block: bytes | bytearray) -> Cut:
+        """See `SplittingReader.cut_rows`."""
+        if b'"' in block:
+            return self.cut(block)
+        return Cut(block.rfind(b"\n") + 1, block.count(b"\n"))
 
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
