@@ -18,6 +18,7 @@ SHOWN_REJECTS = 10
 @click.option("--again", is_flag=True, help="Load sources again though they are unchanged.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, a connection each.")
 @click.option("--name", help="What standard input is called in the table.")
+@options.reading
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @options.database
 @options.as_json
@@ -35,17 +36,19 @@ def load(
     alias: str | None,
     *,
     as_json: bool,
+    **reading: str | None,
 ) -> None:
     """Load files of any kind into a table, each record once.
 
     PATH: files, folders, glob patterns, or - for standard input. Record files
-    (NDJSON, JSON, CSV, spreadsheets) give a row per record, documents (PDF,
+    (NDJSON, JSON, CSV, spreadsheets, Parquet, ...) give a row per record, documents (PDF,
     office, HTML, mail, text, ...) a row each, archives what is in them.
     A source that is loaded and unchanged is skipped; a changed one takes the
     place of its old rows. A load that was stopped is gone on with by the same
-    command. What cannot be read goes to howdah.rejects (exit code 3).
+    command. What cannot be read goes to howdah.rejects (exit code 3). How a
+    source is to be read is found out, unless an option says it.
     """
-    from howdah.loading import latest_rejects
+    from howdah.loading import ReaderOptions, latest_rejects
     from howdah.loading import load as run
 
     database = options.chosen(dsn, settings, alias)
@@ -57,6 +60,7 @@ def load(
             workers=workers,
             again=again,
             stream_name=name,
+            options=ReaderOptions.of_texts(**reading),
             on_event=progress,
         )
     if as_json or not quiet:

@@ -14,6 +14,7 @@ from howdah.loading.readers import (
     Head,
     Match,
     Reader,
+    ReaderOptions,
     SplittingReader,
     UnreadableSource,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Planned",
     "PoolBroken",
     "Reader",
+    "ReaderOptions",
     "SplittingReader",
     "TaskTimedOut",
     "UnreadableSource",

@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 
 from howdah import pg
 from howdah.errors import Refused
+from howdah.loading.readers.options import ReaderOptions
 
 __all__ = ["COLUMNS", "Load", "Target", "prepare"]
 
@@ -80,11 +81,13 @@ class Load:
             with the source's name it tells their current rows from older ones.
         again_since: Sources that were finished before this moment are loaded
             even if unchanged; None: unchanged ones are left alone.
+        options: What the readers are told; part of the fingerprint of each source.
     """
 
     target: Target
     loaded_at: datetime
     again_since: datetime | None = None
+    options: ReaderOptions = ReaderOptions()
 
 
 @dataclass(frozen=True, slots=True)
