@@ -62,7 +62,9 @@ class ReaderOptions:
         for name in ("delimiter", "quote", "escape"):
             _check_character(name, getattr(self, name))
         if self.encoding is not None:
-            _check_encoding(self.encoding)
+            # One name for each; readers look for a mark themselves.
+            known = _text_encoding(self.encoding).removesuffix("-sig")
+            object.__setattr__(self, "encoding", known)
         if self.at is not None:
             parse_path(self.at)
         if self.header == () or self.element == "":
@@ -119,12 +121,13 @@ def _check_character(name: str, text: str | None) -> None:
         raise _wrong(name, text, "is not one character that can stand in a line")
 
 
-def _check_encoding(name: str) -> None:
+def _text_encoding(name: str) -> str:
     try:
-        known = codecs.lookup(name)
-        b"".decode(known.name)  # base64 and its kin are codecs, and none of text
+        known = codecs.lookup(name).name
+        b"".decode(known)  # base64 and its kin are codecs, and none of text
     except (LookupError, ValueError) as exc:
         raise _wrong("encoding", name, "is no text encoding that Python knows") from exc
+    return known
 
 
 def _character(text: str) -> str:
