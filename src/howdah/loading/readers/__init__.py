@@ -57,6 +57,8 @@ HEAD_BYTES = 65_536
 
 # Of two that are equally sure of a source, the first one reads it.
 _BUILT_IN = (
+    "howdah.loading.readers.fixedwidth:FixedWidth",
+    "howdah.loading.readers.accesslog:AccessLog",
     "howdah.loading.readers.geojson:GeoJSONSeq",
     "howdah.loading.readers.geojson:GeoJSON",
     "howdah.loading.readers.lines:NDJSON",

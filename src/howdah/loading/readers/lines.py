@@ -45,7 +45,7 @@ from howdah.loading.readers.layout import (
     split,
 )
 
-__all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES", "blocks_of"]
+__all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES", "batches_of_lines", "blocks_of"]
 
 RECORD_LIMIT_BYTES = 256 << 20
 """How long a record may be: jsonb holds at most 256 MiB of strings, in bytes."""
@@ -81,7 +81,7 @@ class NDJSON(SplittingReader):
         """See `Reader.read`: batches, and bad records for lines that are far too long."""
         blocks = blocks_of(file)
         first = next(blocks, b"").removeprefix(_MARK)
-        yield from _batches(chain([first], blocks), 1, RECORD_LIMIT_BYTES)
+        yield from batches_of_lines(chain([first], blocks), 1, RECORD_LIMIT_BYTES)
 
     def start(self, file: BinaryIO) -> int:
         """See `SplittingReader.start`."""
@@ -95,7 +95,7 @@ class NDJSON(SplittingReader):
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
         file.seek(offset)
-        yield from _batches(blocks_of(file, length), first, RECORD_LIMIT_BYTES)
+        yield from batches_of_lines(blocks_of(file, length), first, RECORD_LIMIT_BYTES)
 
 
 class CSV(SplittingReader):
@@ -204,7 +204,9 @@ def _parses(line: bytes) -> bool:
     return True
 
 
-def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[Lines | BadRecord]:
+def batches_of_lines(
+    blocks: Iterable[bytes], first: int, limit_bytes: int
+) -> Iterator[Lines | BadRecord]:
     """Yield the lines of blocks; one longer than the limit is a bad record, and skipped."""
     number, size = first, 0
     pieces: list[bytes | memoryview] = []
@@ -224,7 +226,7 @@ def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[
         size += len(rest) - end
         if size > limit_bytes:
             reason = f"The line is longer than {limit_bytes} bytes, the most that jsonb can hold."
-            content = b"".join(pieces)[:_SHOWN_BYTES]
+            content = b"".join(pieces[: 1 + _SHOWN_BYTES // _BLOCK_BYTES])[:_SHOWN_BYTES]
             yield BadRecord(f"line {number}", reason, content, number)
             number, pieces, size, skipping = number + 1, [], 0, True
     if data := b"".join(pieces):
