@@ -32,7 +32,10 @@ _ESCAPES = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])"
     rb"|\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-_HARMLESS = frozenset({str, int, bool, type(None), Decimal, dt.datetime, dt.date})
+_BYTES = (bytes, bytearray, memoryview)
+_HARMLESS = frozenset(
+    {str, int, bool, type(None), Decimal, dt.datetime, dt.date, dt.time, dt.timedelta, *_BYTES}
+)
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -40,8 +43,10 @@ class TooDeep(ValueError):
     """Raised for what is nested more deeply than Python can follow; PostgreSQL may."""
 
 
-def encode(attributes: Mapping[Any, Any]) -> tuple[bytes, bool]:
+def encode(attributes: Any) -> tuple[bytes, bool]:
     """Return attributes as the JSON text of an object, and whether it had to be repaired.
+
+    What is no mapping becomes the JSON text that it is: an array, a string, a number.
 
     Dates and times become ISO 8601, timedeltas ISO 8601 durations, bytes
     base64, sets arrays, and unknown objects their `str()`.
@@ -49,7 +54,9 @@ def encode(attributes: Mapping[Any, Any]) -> tuple[bytes, bool]:
     Raises:
         TooDeep: The attributes are nested too deeply.
     """
-    record = attributes if isinstance(attributes, dict) else dict(attributes)
+    record = attributes
+    if not isinstance(record, dict) and isinstance(record, Mapping):
+        record = dict(record)
     try:
         text = orjson.dumps(record, default=_fragment, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
@@ -133,14 +140,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number (RFC 8259)")
 
 
-def _fragment(value: object) -> orjson.Fragment:
-    """Let orjson write a finite Decimal digit by digit; anything else goes the slow way."""
+def _fragment(value: object) -> orjson.Fragment | str:
+    """Let orjson write a finite Decimal digit by digit, and bytes; all else goes the slow way."""
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value).encode())
+    if isinstance(value, (*_BYTES, dt.timedelta)):
+        return _as_text(value)
     raise TypeError(type(value).__name__)
 
 
-def _has_non_finite(record: dict[Any, Any]) -> bool:
+def _has_non_finite(record: object) -> bool:
     """Say whether a float in a record is not finite, or may be: in a dataclass, say."""
     left: list[object] = [record]
     while left:
@@ -157,7 +166,7 @@ def _has_non_finite(record: dict[Any, Any]) -> bool:
     return False
 
 
-def _slowly(record: dict[Any, Any]) -> tuple[bytes, bool]:
+def _slowly(record: object) -> tuple[bytes, bool]:
     writer = _Writer()
     try:
         return writer.text(record).encode(), writer.repaired
@@ -233,7 +242,9 @@ def _as_text(value: object) -> str:
         case dt.datetime() | dt.date() | dt.time():
             return value.isoformat()
         case dt.timedelta():
-            return f"PT{value / dt.timedelta(seconds=1):f}S"
+            seconds, rest = divmod(abs(value), dt.timedelta(seconds=1))
+            sign = "-" if value < dt.timedelta() else ""
+            return f"PT{sign}{seconds}.{rest.microseconds:06}S"
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode()
         case _:
