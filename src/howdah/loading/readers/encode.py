@@ -109,31 +109,39 @@ def as_batches(
     texts: list[bytes] = []
     size = repaired = 0
     number = first  # of the next item
-    for item in items:
-        if not isinstance(item, Batch | BadRecord):
-            try:
-                text, changed = encode(item)
-            except ValueError as exc:
-                item = BadRecord(f"record {number}", f"The record cannot be stored: {exc}.")  # noqa: PLW2901
-            else:
-                texts.append(text)
-                size += len(text)
-                repaired += changed
-                number += 1
-                if size < limit_bytes:
-                    continue
+
+    def taken() -> Iterator[Batch]:
+        nonlocal texts, size, repaired
         if texts:
             yield Batch(range(number - len(texts), number), texts, repaired)
             texts, size, repaired = [], 0, 0
-        if isinstance(item, Batch):
-            yield item
-            number = item.numbers[-1] + 1 if item.numbers else number
-        elif isinstance(item, BadRecord):
-            known = number if item.number is None else item.number
-            yield dataclasses.replace(item, number=known)
-            number = known + 1
-    if texts:
-        yield Batch(range(number - len(texts), number), texts, repaired)
+
+    try:
+        for item in items:
+            if not isinstance(item, Batch | BadRecord):
+                try:
+                    text, changed = encode(item)
+                except ValueError as exc:
+                    item = BadRecord(f"record {number}", f"The record cannot be stored: {exc}.")  # noqa: PLW2901
+                else:
+                    texts.append(text)
+                    size += len(text)
+                    repaired += changed
+                    number += 1
+                    if size < limit_bytes:
+                        continue
+            yield from taken()
+            if isinstance(item, Batch):
+                yield item
+                number = item.numbers[-1] + 1 if item.numbers else number
+            elif isinstance(item, BadRecord):
+                known = number if item.number is None else item.number
+                yield dataclasses.replace(item, number=known)
+                number = known + 1
+    except Exception:
+        yield from taken()  # what was read before the source broke off
+        raise
+    yield from taken()
 
 
 def _refuse_constant(name: str) -> NoReturn:
