@@ -25,6 +25,7 @@ SHOWN_REJECTS = 10
 @click.pass_context
 def load(
     ctx: click.Context,
+    /,
     paths: tuple[str, ...],
     table: str,
     again: bool,

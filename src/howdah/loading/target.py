@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -87,7 +87,7 @@ class Load:
     target: Target
     loaded_at: datetime
     again_since: datetime | None = None
-    options: ReaderOptions = ReaderOptions()
+    options: ReaderOptions = field(default_factory=ReaderOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,9 +146,7 @@ def _keep_freed_memory() -> None:
     bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB
 
 
-def _sources(
-    file: BinaryIO, name: str, options: ReaderOptions
-) -> Iterator[Opened | Unopened]:
+def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name, options)

@@ -27,7 +27,8 @@ _REQUEST = re.compile(r"([!#$%&'*+.^`|~\w-]+) (\S.*?)(?: (HTTP/[\d.]+))?")
 _MONTHS = {
     name: f"{number:02}"
     for number, name in enumerate(
-        "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+        start=1,
     )
 }
 _ESCAPE = re.compile(rb'\\(?:x([0-9a-fA-F]{2})|([\\"nrtbfv]))')
@@ -65,8 +66,8 @@ def _parse(line: str) -> dict[str, Any]:
     found = _LINE.fullmatch(line)
     if found is None:
         raise ValueError("The line is not in the common or combined log format.")
-    (host, ident, user, day, month, year, time, zone, minutes, request, status, size, referrer, agent
-     ) = found.groups()  # fmt: skip
+    host, ident, user, day, month, year, time, zone, minutes = found.groups()[:9]
+    request, status, size, referrer, agent = found.groups()[9:]
     if month not in _MONTHS:
         raise ValueError(f"The line has no month {month!r}.")
     method, path, protocol = _request(request)
@@ -101,9 +102,9 @@ def _value(text: str) -> str | None:
     if "\\" not in text:
         return text
     data = _ESCAPE.sub(
-        lambda found: bytes.fromhex(found[1].decode())
-        if found[1]
-        else _ESCAPED.get(found[2], found[2]),
+        lambda found: (
+            bytes.fromhex(found[1].decode()) if found[1] else _ESCAPED.get(found[2], found[2])
+        ),
         text.encode("utf-8", "surrogatepass"),
     )
     return data.decode("utf-8", "replace")

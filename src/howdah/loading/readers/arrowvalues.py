@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+__all__ = ["Array", "Batch", "rows_of", "values_of"]
 
-__all__ = ["rows_of", "values_of"]
+# pyarrow's own hints know neither flatten() nor storage.
+Array: TypeAlias = Any
+Batch: TypeAlias = Any
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -29,7 +30,7 @@ _DAY_S = 86_400
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def rows_of(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, Any]]:
+def rows_of(batch: Batch, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yield each row of a batch as a mapping of the names to values."""
     columns = [values_of(column) for column in batch.columns]
     if not columns:
@@ -38,7 +39,7 @@ def rows_of(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, Any]]
         yield dict(zip(names, row, strict=True))
 
 
-def values_of(array: pa.Array) -> list[Any]:
+def values_of(array: Array) -> list[Any]:
     """Return the values of an array, None for null."""
     import pyarrow as pa
 
@@ -48,7 +49,7 @@ def values_of(array: pa.Array) -> list[Any]:
     for known, convert in _converters():
         if known(kind):
             return convert(array)
-    return array.to_pylist()
+    return _plain(array)
 
 
 def _converters() -> tuple[tuple[Callable[[Any], bool], Callable[[Any], list[Any]]], ...]:
@@ -73,7 +74,7 @@ def _converters() -> tuple[tuple[Callable[[Any], bool], Callable[[Any], list[Any
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(
@@ -88,39 +89,39 @@ def _is_list(kind: pa.DataType) -> bool:
 # ---- scalars
 
 
-def _texts(array: pa.Array) -> list[Any]:
+def _texts(array: Array) -> list[Any]:
     try:
-        return array.to_pylist()
+        return _plain(array)
     except UnicodeDecodeError:  # what the writer has called text and is none
         import pyarrow as pa
 
         raw = array.cast(pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary())
-        return [_each(raw, lambda data: data.decode("utf-8", "surrogateescape"))][0]
+        return _each(raw, lambda data: data.decode("utf-8", "surrogateescape"))
 
 
-def _short_floats(array: pa.Array) -> list[Any]:
+def _short_floats(array: Array) -> list[Any]:
     import pyarrow as pa
 
     # Arrow writes the shortest text that reads back as the same float32.
     return _each(array.cast(pa.float32()).cast(pa.string()), float)
 
 
-def _dates(array: pa.Array) -> list[Any]:
+def _dates(array: Array) -> list[Any]:
     import pyarrow as pa
 
     try:
-        return array.to_pylist()
+        return _plain(array)
     except (OverflowError, ValueError):
-        return array.cast(pa.date32()).cast(pa.string()).to_pylist()
+        return _plain(array.cast(pa.date32()).cast(pa.string()))
 
 
-def _timestamps(array: pa.Array) -> list[Any]:
+def _timestamps(array: Array) -> list[Any]:
     import pyarrow as pa
 
     unit = array.type.unit
     if unit != "ns":  # Python's datetime holds microseconds
         try:
-            return array.to_pylist()
+            return _plain(array)
         except (OverflowError, ValueError):
             pass
     zone = pa.lib.string_to_tzinfo(array.type.tz) if array.type.tz else None
@@ -151,7 +152,7 @@ def _far_date(days: int) -> str:
     return f"{date.year + 400 * cycles:+05}-{date:%m-%d}"
 
 
-def _times(array: pa.Array) -> list[Any]:
+def _times(array: Array) -> list[Any]:
     import pyarrow as pa
 
     unit = array.type.unit
@@ -164,7 +165,7 @@ def _times(array: pa.Array) -> list[Any]:
     return _each(counts, text)
 
 
-def _durations(array: pa.Array) -> list[Any]:
+def _durations(array: Array) -> list[Any]:
     import pyarrow as pa
 
     unit = array.type.unit
@@ -177,7 +178,7 @@ def _durations(array: pa.Array) -> list[Any]:
     return _each(array.cast(pa.int64()), text)
 
 
-def _intervals(array: pa.Array) -> list[Any]:
+def _intervals(array: Array) -> list[Any]:
     def text(value: Any) -> str:
         seconds, fraction = divmod(abs(value.nanoseconds), 10**9)
         sign = "-" if value.nanoseconds < 0 else ""
@@ -198,14 +199,19 @@ def _fraction(count: int, digits: int) -> str:
     return f".{text.removesuffix('000') if digits == _DIGITS['ns'] else text}"
 
 
-def _each(array: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
+def _plain(array: Array) -> list[Any]:
+    values: list[Any] = array.to_pylist()
+    return values
+
+
+def _each(array: Array, convert: Callable[[Any], Any]) -> list[Any]:
     return [None if value is None else convert(value) for value in array.to_pylist()]
 
 
 # ---- what holds others
 
 
-def _structs(array: pa.Array) -> list[Any]:
+def _structs(array: Array) -> list[Any]:
     from howdah.loading.readers.layout import column_names
 
     names = column_names((field.name for field in array.type), ())
@@ -218,34 +224,31 @@ def _structs(array: pa.Array) -> list[Any]:
     return [value if there else None for value, there in zip(objects, valid, strict=True)]
 
 
-def _lists(array: pa.Array) -> list[Any]:
+def _lists(array: Array) -> list[Any]:
     import pyarrow.compute as pc
 
     values = iter(values_of(array.flatten()))
     lengths = pc.list_value_length(array).to_pylist()
-    return [
-        None if length is None else [next(values) for _ in range(length)] for length in lengths
-    ]
+    return [None if length is None else [next(values) for _ in range(length)] for length in lengths]
 
 
-def _maps(array: pa.Array) -> list[Any]:
+def _maps(array: Array) -> list[Any]:
     import pyarrow as pa
 
     entries = pa.list_(pa.struct([("key", array.type.key_type), ("value", array.type.item_type)]))
     pairs = _lists(array.cast(entries))
     return [
-        None if found is None else {pair["key"]: pair["value"] for pair in found}
-        for found in pairs
+        None if found is None else {pair["key"]: pair["value"] for pair in found} for found in pairs
     ]
 
 
-def _run_end_encoded(array: pa.Array) -> list[Any]:
+def _run_end_encoded(array: Array) -> list[Any]:
     import pyarrow.compute as pc
 
-    return values_of(pc.run_end_decode(array))
+    return values_of(pc.call_function("run_end_decode", [array]))
 
 
-def _unions(array: pa.Array) -> list[Any]:
+def _unions(array: Array) -> list[Any]:
     children = [values_of(array.field(place)) for place in range(array.type.num_fields)]
     codes = dict(zip(array.type.type_codes, children, strict=True))
     which = array.type_codes.to_pylist()
@@ -254,7 +257,7 @@ def _unions(array: pa.Array) -> list[Any]:
     return [codes[code][at] for code, at in zip(which, array.offsets.to_pylist(), strict=True)]
 
 
-def _of_extension(array: pa.Array) -> list[Any]:
+def _of_extension(array: Array) -> list[Any]:
     import pyarrow as pa
 
     values = values_of(array.storage)

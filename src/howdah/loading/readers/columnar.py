@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from howdah.errors import MissingExtra
 from howdah.loading.readers import Head, Item, Match, Reader, UnreadableSource
-from howdah.loading.readers.arrowvalues import rows_of
+from howdah.loading.readers.arrowvalues import Batch, rows_of
 from howdah.loading.readers.characters import looks_like_text
 from howdah.loading.readers.layout import column_names
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["ORC", "ArrowFile", "ArrowStream", "Parquet"]
 
@@ -48,12 +45,13 @@ class _Columnar(Reader):
             ) from exc
 
     @abstractmethod
-    def _batches(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Any) -> Iterator[Batch]:
         """Yield what the file holds, a part at a time."""
 
 
-def _rows_for(batch: pa.RecordBatch) -> int:
-    return min(_MOST_ROWS, max(1, len(batch) * _BATCH_BYTES // max(1, batch.nbytes)))
+def _rows_for(batch: Batch) -> int:
+    rows: int = min(_MOST_ROWS, max(1, len(batch) * _BATCH_BYTES // max(1, batch.nbytes)))
+    return rows
 
 
 class Parquet(_Columnar):
@@ -66,7 +64,7 @@ class Parquet(_Columnar):
         """See `Reader.recognise`: by its magic number."""
         return Match.CERTAIN if head.data.startswith((b"PAR1", b"PARE")) else Match.NO
 
-    def _batches(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Any) -> Iterator[Batch]:
         from pyarrow.parquet import ParquetFile
 
         if file.read(4) == b"PARE":
@@ -93,7 +91,7 @@ class ORC(_Columnar):
         magic = head.data.startswith(b"ORC") and not looks_like_text(head.data)
         return Match.CERTAIN if magic else Match.NO
 
-    def _batches(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Any) -> Iterator[Batch]:
         from pyarrow.orc import ORCFile
 
         orc: Any = ORCFile(file)
@@ -111,7 +109,7 @@ class ArrowFile(_Columnar):
         """See `Reader.recognise`: by its magic number."""
         return Match.CERTAIN if head.data.startswith((b"ARROW1\0\0", b"FEA1")) else Match.NO
 
-    def _batches(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Any) -> Iterator[Batch]:
         import pyarrow as pa
 
         if file.read(4) == b"FEA1":
@@ -136,7 +134,7 @@ class ArrowStream(_Columnar):
         plausible = length % 8 == 0 and 16 <= length < 1 << 26 and root < length  # noqa: PLR2004
         return Match.CERTAIN if plausible else Match.NO
 
-    def _batches(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Any) -> Iterator[Batch]:
         import pyarrow as pa
 
         with pa.ipc.open_stream(file) as opened:
@@ -144,7 +142,7 @@ class ArrowStream(_Columnar):
                 yield _valid(batch)
 
 
-def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _valid(batch: Batch) -> Batch:
     """Return a batch whose offsets lead nowhere outside; raises pyarrow's error."""
     batch.validate(full=True)
     return batch

@@ -93,7 +93,7 @@ def repair(text: bytes) -> bytes | None:
     return None if repaired == text else repaired
 
 
-def as_batches(
+def as_batches(  # noqa: C901  the loop that each record goes through
     items: Iterable[Item], *, first: int = 1, limit_bytes: int = 1 << 20
 ) -> Iterator[Batch | BadRecord]:
     """Number and encode what a reader yields, and gather it in batches.

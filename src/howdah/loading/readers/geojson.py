@@ -9,7 +9,7 @@ column does. Of a collection only the features are loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -27,7 +27,12 @@ from howdah.loading.readers import (
 from howdah.loading.readers.jsonpath import ALL
 from howdah.loading.readers.jsonsource import END, BrokenOff, JSONSource
 from howdah.loading.readers.jsontext import Selection, blocks_in_utf8, in_batches
-from howdah.loading.readers.lines import NDJSON
+from howdah.loading.readers.lines import (
+    NDJSON,
+    RECORD_LIMIT_BYTES,
+    batches_of_lines,
+    blocks_of,
+)
 
 __all__ = ["GeoJSON", "GeoJSONSeq"]
 
@@ -87,30 +92,19 @@ class GeoJSONSeq(NDJSON):
         """See `SplittingReader.splitter`: not where features may span lines."""
         return None if head.data.startswith(_RECORD_SEPARATOR) else self
 
-    def read(self, file: BinaryIO, name: str) -> Iterator[Item]:
+    def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: batches of features."""
-        first = file.read(1)
-        rest = _Prefixed(first, file)
-        if first == _RECORD_SEPARATOR:
-            yield from in_batches(map(_record_of, _between_separators(rest)))
+        blocks = blocks_of(file)
+        head = next(blocks, b"").removeprefix(b"\xef\xbb\xbf")
+        blocks = chain([head], blocks)
+        if head.startswith(_RECORD_SEPARATOR):
+            yield from in_batches(map(_record_of, _between_separators(blocks)))
         else:
-            yield from map(_as_features, super().read(rest, name))  # type: ignore[arg-type]
+            yield from map(_as_features, batches_of_lines(blocks, 1, RECORD_LIMIT_BYTES))
 
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
         yield from map(_as_features, super().read_range(file, offset, length, first))
-
-
-class _Prefixed:
-    """A stream whose first byte has been read."""
-
-    def __init__(self, first: bytes, rest: BinaryIO) -> None:
-        self._first = first
-        self._rest = rest
-
-    def read(self, size: int) -> bytes:
-        first, self._first = self._first, b""
-        return first + self._rest.read(size - len(first))
 
 
 def _as_features(item: Item) -> Item:
@@ -120,11 +114,15 @@ def _as_features(item: Item) -> Item:
     return Batch(item.numbers, texts)
 
 
-def _between_separators(file: _Prefixed) -> Iterator[bytes]:
-    left = b""
-    for block in chain(iter(lambda: file.read(1 << 20), b""), [_RECORD_SEPARATOR]):
-        *texts, left = (left + block).split(_RECORD_SEPARATOR)
-        yield from (text for text in map(bytes.strip, texts) if text)
+def _between_separators(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    pieces: list[bytes] = []
+    for block in chain(blocks, [_RECORD_SEPARATOR]):
+        first, *others = block.split(_RECORD_SEPARATOR)
+        pieces.append(first)
+        for other in others:
+            if text := b"".join(pieces).strip():
+                yield text
+            pieces = [other]
 
 
 def _feature_texts(blocks: Iterator[bytes]) -> Iterator[bytes | BadRecord]:

@@ -85,5 +85,5 @@ def _unquoted(quoted: str, text: str, at: int) -> str:
 def _wrong(text: str, at: int) -> UsageError:
     return UsageError(
         f"The path {text!r} of --at cannot be understood from character {at + 1} on.",
-        next_step="Write it with $, .name, ['name'], [3] and [*] only, as in --at '$.data.items[*]'.",
+        next_step="Write it with $, .name, ['name'], [3] and [*] only, as in '$.data.items[*]'.",
     )

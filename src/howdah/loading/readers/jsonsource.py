@@ -1,4 +1,4 @@
-"""JSON text as it streams by: a scanner that holds one block of it, or one value if that is longer."""
+"""JSON text as it streams by: a scanner that holds one block, or one value if that is longer."""
 
 from __future__ import annotations
 

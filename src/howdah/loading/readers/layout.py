@@ -68,9 +68,7 @@ class Layout:
         return self.options.encoding or "utf-8"
 
 
-def layout_of(
-    blocks: Iterator[bytes], options: ReaderOptions = _DEFAULT
-) -> tuple[Layout, bytes]:
+def layout_of(blocks: Iterator[bytes], options: ReaderOptions = _DEFAULT) -> tuple[Layout, bytes]:
     """Return the layout of a source, as far as the options do not say it, and the bytes it took."""
     head = b""
     while len(head) < _HEADER_LIMIT_BYTES:
@@ -108,14 +106,14 @@ def _layout_in(head: bytes, options: ReaderOptions, *, final: bool) -> Layout | 
     return Layout(known, newline, column_names(row), mark + end)
 
 
-def csv_format(options: ReaderOptions) -> dict[str, Any]:
+def csv_format(options: ReaderOptions, *, strict: bool = True) -> dict[str, Any]:
     """Return what csv.reader must be told for options that have a delimiter."""
     quote = '"' if options.quote is None else options.quote
     escape = None if options.escape == quote else options.escape
     return {
         "delimiter": options.delimiter,
         "escapechar": escape,
-        "strict": True,
+        "strict": strict,
         **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}),
     }
 
@@ -137,9 +135,7 @@ def delimiter_of(sample: str, options: ReaderOptions = _DEFAULT) -> str:
 
 def _widths(sample: str, options: ReaderOptions) -> list[int]:
     """Return how many cells each row of a sample has, but a last one that may be cut off."""
-    rows = csv.reader(
-        io.StringIO(sample, newline=""), **{**csv_format(options), "strict": False}
-    )
+    rows = csv.reader(io.StringIO(sample, newline=""), **csv_format(options, strict=False))
     widths = []
     try:
         widths = [len(row) for row in islice(rows, _SAMPLE_ROWS) if row]

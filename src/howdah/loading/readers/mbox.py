@@ -22,12 +22,12 @@ from howdah.loading.readers import (
 )
 from howdah.loading.readers.documents import mail_record
 from howdah.loading.readers.lines import RECORD_LIMIT_BYTES, blocks_of
-from howdah.loading.readers.mail import messages
 from howdah.loading.readers.mediatypes import MBOX, media_type
 
 __all__ = ["Mbox"]
 
 _BEGINNING = re.compile(rb"(?:\A|\n\r?\n)(From [^\r\n]*\d{4}\r?\n)")
+_QUOTED = re.compile(rb"(?m)^>(>*From )")
 _SHOWN_BYTES = 64 << 10
 
 
@@ -71,14 +71,20 @@ def _records(blocks: Iterable[bytes], first: int) -> Iterator[Item]:
             yield BadRecord(place, reason, message[:_SHOWN_BYTES], number)
             continue
         try:
-            yield mail_record(next(messages(message), message))
+            yield mail_record(_unquoted(message))
         except UnreadableSource as exc:
             yield BadRecord(place, str(exc), message[:_SHOWN_BYTES], number)
 
 
+def _unquoted(message: bytes) -> bytes:
+    """Return a message without its "From " line and the quoting of others."""
+    _, _, rest = message.partition(b"\n")
+    return _QUOTED.sub(rb"\1", rest)
+
+
 def _messages(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield each message with its "From " line; of one beyond the limit, only its start."""
-    kept, size, looked = bytearray(), 0, 0
+    kept, looked = bytearray(), 0
     for block in blocks:
         kept += block
         start = 0
@@ -92,6 +98,5 @@ def _messages(blocks: Iterable[bytes]) -> Iterator[bytes]:
             del kept[RECORD_LIMIT_BYTES + 1 : -_SHOWN_BYTES]
         # A "From " line may reach into the next block.
         looked = max(0, len(kept) - 1024)
-        size = len(kept)
-    if size:
+    if kept:
         yield bytes(kept)

@@ -105,7 +105,7 @@ class ReaderOptions:
         )
 
     def __str__(self) -> str:
-        """Return what is given as JSON, to be compared with that of another load; "" for nothing."""
+        """Return what is given, as JSON that tells it from other options; "" for nothing."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps(given, sort_keys=True) if given else ""
 

@@ -69,19 +69,23 @@ class INI(Reader):
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: one record."""
-        parser = RawConfigParser(
+        parser = _Parser(
             allow_no_value=True,
             empty_lines_in_values=False,
             default_section="\0",  # none is special
             inline_comment_prefixes=None,
         )
-        parser.optionxform = str  # type: ignore[assignment,method-assign]  names keep their case
         try:
             parser.read_string(_text(file))
         except Error as exc:
             reason = " ".join(str(exc).replace("'<string>'", "the file").split())
             raise UnreadableSource(f"The INI file cannot be read: {reason}") from exc
         yield {section: dict(parser.items(section)) for section in parser.sections()}
+
+
+class _Parser(RawConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr  # names keep their case
 
 
 def _text(file: BinaryIO) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ _TABLES = """
      WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
      ORDER BY name
 """
+_SELECT = "SELECT * FROM {}"
 
 
 class SQLite(Reader):
@@ -52,7 +53,7 @@ class SQLite(Reader):
 
 
 @contextmanager
-def _path(file: BinaryIO) -> Iterator[Path]:
+def _path(file: BinaryIO) -> Generator[Path]:
     """Yield a path that leads to the file: SQLite opens nothing else."""
     try:
         number = file.fileno()
@@ -83,14 +84,16 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _identifier(name: str) -> str:
+    """Return a name in quotes, where only the quote is special: SQLite has no parameter for it."""
+    return '"{}"'.format(name.replace('"', '""'))
+
+
 def _rows(conn: sqlite3.Connection) -> Iterator[dict[str, Any]]:
     tables = [name for (name,) in conn.execute(_TABLES)]
     leading = [TABLE] if len(tables) > 1 else []
     for table in tables:
-        # SQLite has no parameters for names; in quotes only the quote is special.
-        quoted = table.replace('"', '""')
-        query = "".join(('SELECT * FROM "', quoted, '"'))
-        cursor = conn.execute(query)
+        cursor = conn.execute(_SELECT.format(_identifier(table)))
         names = column_names((column for column, *_ in cursor.description), leading)
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             for row in rows:

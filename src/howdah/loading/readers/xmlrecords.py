@@ -191,7 +191,7 @@ class _Builder:
         if self._size > RECORD_LIMIT_BYTES:
             raise UnreadableSource(f"A record has more than {RECORD_LIMIT_BYTES} characters.")
 
-    def _declare(  # noqa: PLR0917
+    def _declare(
         self, name: str, is_parameter: bool, value: str | None, *_location: object
     ) -> None:
         if value is not None and (is_parameter or "&" in value or len(value) > _LONGEST_ENTITY):

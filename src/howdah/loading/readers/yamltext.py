@@ -153,7 +153,7 @@ class _Builder:
             self._open.append(_Open(value, event.anchor))
             return
         if isinstance(event, yaml.AliasEvent):
-            value, size = self._aliased_value(event.anchor)
+            value, size = self._aliased_value(event.anchor or "")
         elif isinstance(event, yaml.ScalarEvent):
             value, size = _scalar(event), len(event.value) + _NODE_BYTES
             self._keep(event.anchor, value, size)
