@@ -124,7 +124,7 @@ def _check_character(name: str, text: str | None) -> None:
 def _text_encoding(name: str) -> str:
     try:
         known = codecs.lookup(name).name
-        b"".decode(known)  # base64 and its kin are codecs, and none of text
+        "\n".encode(known)  # base64 and its kin are codecs, and none of text
     except (LookupError, ValueError) as exc:
         raise _wrong("encoding", name, "is no text encoding that Python knows") from exc
     return known
