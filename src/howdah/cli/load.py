@@ -42,12 +42,14 @@ SHOWN_REJECTS = 10
 @click.option("--again", is_flag=True, help="Load sources again though they are unchanged.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, a connection each.")
 @click.option("--name", help="What standard input is called in the table.")
+@options.reading
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @options.database
 @options.as_json
 @click.pass_context
 def load(
     ctx: click.Context,
+    /,
     paths: tuple[str, ...],
     table: str,
     shape: str | None,
@@ -67,24 +69,27 @@ def load(
     alias: str | None,
     *,
     as_json: bool,
+    **reading: str | None,
 ) -> None:
     """Load files of any kind into a table, each record once.
 
     PATH: files, folders, glob patterns, or - for standard input. Record files
-    (NDJSON, JSON, CSV, spreadsheets) give a row per record, documents (PDF,
+    (NDJSON, JSON, CSV, spreadsheets, Parquet, ...) give a row per record, documents (PDF,
     office, HTML, mail, text, ...) a row each, archives what is in them.
     A source that is loaded and unchanged is skipped; a changed one takes the
     place of its old rows. A load that was stopped is gone on with by the same
-    command. What cannot be read goes to howdah.rejects (exit code 3).
+    command. What cannot be read goes to howdah.rejects (exit code 3). How a
+    source is to be read is found out, unless an option says it.
     """
-    from howdah.loading import Columns, latest_rejects, plan
+    from howdah.loading import Columns, ReaderOptions, latest_rejects, plan
     from howdah.loading import load as run
 
+    how = ReaderOptions.of_texts(**reading)
     columns = _columns(shape, key, on_conflict, update_on, extra)
     if truncate and replace:
         raise click.UsageError("--truncate and --replace are two ways to the same; choose one.")
     if dry_run:
-        render.table_plan(plan(paths, table=table, columns=columns or Columns()))
+        render.table_plan(plan(paths, table=table, columns=columns or Columns(), options=how))
         return
     database = options.chosen(dsn, settings, alias)
     with render.load_progress(quiet=quiet or as_json) as progress:
@@ -98,6 +103,7 @@ def load(
             truncate=truncate,
             replace=replace,
             stream_name=name,
+            options=how,
             on_event=progress,
         )
     if as_json or not quiet:

@@ -15,6 +15,7 @@ from howdah.loading.readers import (
     Head,
     Match,
     Reader,
+    ReaderOptions,
     SplittingReader,
     UnreadableSource,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Planned",
     "PoolBroken",
     "Reader",
+    "ReaderOptions",
     "SplittingReader",
     "TablePlan",
     "TaskTimedOut",

@@ -28,7 +28,13 @@ from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
-from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
+from howdah.loading.readers import (
+    ReaderOptions,
+    SplittingReader,
+    UnreadableSource,
+    check_format,
+    load_readers,
+)
 from howdah.loading.records import json_text
 from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
 from howdah.loading.sampling import sample
@@ -70,6 +76,7 @@ def load(
     truncate: bool = False,
     replace: bool = False,
     stream_name: str | None = None,
+    options: ReaderOptions | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
     """Load files of any kind into a table, each record once.
@@ -93,10 +100,12 @@ def load(
             loaded: readers see all old rows or all new ones.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
+        options: How the sources are to be read; a source that was loaded with
+            other options counts as changed.
         on_event: Called in this process with what happens, for progress.
 
     Raises:
-        UsageError: A path or the table's name leads to nothing.
+        UsageError: A path, the table's name or the options' format leads to nothing.
         NoDatabase: The server cannot be reached.
         Refused: The role may not, or the table has other columns.
         HowdahError: The server failed on the way; what is committed stays.
@@ -105,17 +114,19 @@ def load(
     say = on_event or (lambda _: None)
     name = pg.TableName.parse(table)
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    files = find(paths, stream_name=stream_name or f"stdin {moment}")
+    options = options or ReaderOptions()
+    check_format(options)
+    files = find(paths, stream_name=stream_name or f"stdin {moment}", how=str(options))
     conninfo = _conninfo(dsn)
     with pg.connect(conninfo, application_name="howdah load") as conn:
         ledger.install(conn)
-        target = prepare(conn, name, columns, files)
+        target = prepare(conn, name, columns, files, options)
         if truncate:
             replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
         old, target = target, replacing.aside(conn, target) if replace else target
         now = _clock(conn)
-        this = Load(target, now, now if again else None)
+        this = Load(target, now, now if again else None, options)
         todo, skipped = _without_finished(conn, this, files)
         say(Planned(str(target), len(todo), skipped, sum(file.size_bytes for file in todo)))
         outcome = Outcome(skipped=skipped)
@@ -148,6 +159,7 @@ def plan(
     *,
     table: str = "documents",
     columns: Columns | None = None,
+    options: ReaderOptions | None = None,
 ) -> TablePlan:
     """Return the table that a load of files would make, and its first rows; touch no database.
 
@@ -155,6 +167,7 @@ def plan(
         paths: As in `load`.
         table: Its name.
         columns: As in `load`; None: without a key and a column for the rest.
+        options: As in `load`.
 
     Raises:
         UsageError: A path or the table's name leads to nothing.
@@ -163,7 +176,7 @@ def plan(
     from howdah.loading import typed
 
     columns = columns or Columns()
-    found = sample(find(paths, stream_name="stdin"))
+    found = sample(find(paths, stream_name="stdin"), options or ReaderOptions())
     definitions = typed.planned(found, columns.key, columns.extra)
     name = pg.TableName.parse(table)
     return TablePlan(
@@ -292,7 +305,7 @@ class _Run:
         )
         split: list[tuple[SourceFile, SplittingReader]] = []
         for file in large:
-            reader = _splitter(file)
+            reader = _splitter(file, self._load.options)
             if reader is None:
                 yield FilesJob(self._conninfo, self._load, (file,))
             else:
@@ -380,10 +393,10 @@ def _time_limit_s(job: Job) -> float | None:
     return TIME_LIMIT_S if small else None
 
 
-def _splitter(file: SourceFile) -> SplittingReader | None:
+def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
     try:
         with open_file(file.path) as opened:
-            return splitter_of(opened, file.name)
+            return splitter_of(opened, file.name, options)
     except (OSError, UnreadableSource):
         return None  # its worker will say what is wrong
 

@@ -10,7 +10,7 @@ from typing import Any
 from howdah.loading.inference import Kind, kinds_of
 from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import read_pieces
-from howdah.loading.readers import Batch, SplittingReader
+from howdah.loading.readers import Batch, ReaderOptions, SplittingReader
 from howdah.loading.records import parse
 from howdah.loading.sources import SourceFile
 
@@ -48,7 +48,7 @@ class Sample:
         self.records += records[: _SHOWN - len(self.records)]
 
 
-def sample(files: Sequence[SourceFile]) -> Sample:
+def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
     """Look at the starts of sources, and at places further on in large ones.
 
     What cannot be read is left out: the load will say what is wrong with it.
@@ -60,21 +60,21 @@ def sample(files: Sequence[SourceFile]) -> Sample:
         if file.is_stream:
             continue  # it can be read only once
         try:
-            _look_into(file, found)
+            _look_into(file, options, found)
         except Exception:  # noqa: BLE001, S112 - whatever a library throws at a bad file
             continue
     return found
 
 
-def _look_into(file: SourceFile, found: Sample) -> None:
+def _look_into(file: SourceFile, options: ReaderOptions, found: Sample) -> None:
     with open_file(file.path) as opened:
-        for source in islice(open_sources(opened, file.name), MOST_SOURCES):
+        for source in islice(open_sources(opened, file.name, options), MOST_SOURCES):
             if isinstance(source, Opened):
                 items = source.reader.read(source.file, source.name)
                 records = islice(_records(items), RECORDS_A_SOURCE)
                 found.add(records, texts=source.reader.untyped)
     with open_file(file.path) as opened:
-        reader = splitter_of(opened, file.name)
+        reader = splitter_of(opened, file.name, options)
         if reader is None:
             return
         start = reader.start(opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from howdah import pg
 from howdah.errors import Refused
 from howdah.loading.columns import MARK, Columns, columns_of, matched
+from howdah.loading.readers.options import ReaderOptions
 
 if TYPE_CHECKING:
     from howdah.loading.sources import SourceFile
@@ -89,11 +90,13 @@ class Load:
             with the source's name it tells their current rows from older ones.
         again_since: Sources that were finished before this moment are loaded
             even if unchanged; None: unchanged ones are left alone.
+        options: What the readers are told; part of the fingerprint of each source.
     """
 
     target: Target
     loaded_at: datetime
     again_since: datetime | None = None
+    options: ReaderOptions = field(default_factory=ReaderOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def prepare(
     table: pg.TableName,
     columns: Columns | None = None,
     files: Sequence[SourceFile] = (),
+    options: ReaderOptions | None = None,
 ) -> Target:
     """Return the table of that name, made where it is missing, and its schema too.
 
@@ -120,6 +124,7 @@ def prepare(
         columns: How records become rows; None: as documents, but in a table that
             is there and has other columns than `COLUMNS`.
         files: What is to be loaded: the columns of a new table are told from a sample.
+        options: How they are to be read.
 
     Raises:
         Refused: The table has not the columns, the index or the kind that is needed, or
@@ -134,7 +139,9 @@ def prepare(
             )
         from howdah.loading import sampling, typed  # which a load of documents does not need
 
-        sample = sampling.sample(files)  # takes a while: not under the lock
+        sample = sampling.sample(
+            files, options or ReaderOptions()
+        )  # takes a while: not under the lock
     with conn.transaction(), pg.explained(f"create the table {table}"):
         if found is None:
             # Two loads that start at once: CREATE ... IF NOT EXISTS alone can

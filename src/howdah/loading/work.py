@@ -27,7 +27,12 @@ from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
-from howdah.loading.readers import Rows, SplittingReader, reader_named
+from howdah.loading.readers import (
+    ReaderOptions,
+    Rows,
+    SplittingReader,
+    reader_named,
+)
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
@@ -142,10 +147,10 @@ def _keep_freed_memory() -> None:
     bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB
 
 
-def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
+def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
-        yield from open_sources(file, name)
+        yield from open_sources(file, name, options)
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -201,7 +206,7 @@ class _FileLoader:
         """Load each source in a file; return how many of them are members of an archive."""
         done: set[str] = set()
         members, said = 0, 0
-        for source in _sources(opened, file.name):
+        for source in _sources(opened, file.name, self._load.options):
             if source.name != file.name:
                 if not members:
                     done = ledger.finished_members(
@@ -244,7 +249,7 @@ class _FileLoader:
 
     def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
         if self._load.target.columns is not None and source.name == file.name:
-            rows = _rows_of(file)
+            rows = _rows_of(file, self._load.options)
             if rows is not None:
                 return iter([rows])
         items = source.reader.read(source.file, source.name)
@@ -274,7 +279,9 @@ class _FileLoader:
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and fingerprint(Path(file.path).stat()) != file.fingerprint
+        return not file.is_stream and not file.fingerprint.startswith(
+            fingerprint(Path(file.path).stat())  # how it is read stands behind it
+        )
     except OSError:  # it is gone: what was read of it is what it was
         return False
 
@@ -345,11 +352,11 @@ def _commit_chunk(
     return Outcome(records=records, rows=rows, rejects=rejected, repaired=repaired, chunks=1)
 
 
-def _rows_of(file: SourceFile) -> Rows | None:
+def _rows_of(file: SourceFile, options: ReaderOptions) -> Rows | None:
     """Return a file as rows that COPY can take, where it is such a file."""
     with ExitStack() as stack:
         opened = stack.enter_context(open_file(file.path))
-        reader = splitter_of(opened, file.name)
+        reader = splitter_of(opened, file.name, options)
         if reader is None:
             return None
         start = reader.start(opened)
@@ -367,7 +374,7 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
             place = f"bytes {chunk.offset} to {chunk.offset + chunk.length}"
             pieces: Iterator[Piece] = iter([Failure(job.failed, place)])
         else:
-            reader = reader_named(job.reader)
+            reader = reader_named(job.reader, job.load.options)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
             span = chunk.offset, chunk.length, chunk.first
