@@ -3,7 +3,8 @@
 gzip, bzip2, xz and zstd are taken off whatever they wrap; ZIP and tar archives
 are entered, and each of their members is a source of its own, archives in
 archives too. All is decided by content. Members are read as streams, one after
-the other; nothing is unpacked but into a temporary file that has no name.
+the other; nothing is unpacked but into a temporary file that has no name, and
+never more than `expansion` allows. Links, devices and the like are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import io
 import lzma
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -21,10 +23,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
+from howdah.loading.expansion import (
+    DEEPEST,
+    Budget,
+    Counted,
+    Metered,
+    refuse_large_directory,
+    refuse_large_package,
+)
 from howdah.loading.readers import (
     HEAD_BYTES,
     Head,
@@ -39,9 +50,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
-
-_DEEPEST = 8
-"""How many wrappers and archives may lie inside each other."""
 
 _SPOOL_BYTES = 16 << 20
 """What a member may take in memory before it is spooled to disk, in bytes."""
@@ -96,12 +104,14 @@ class _Stream:
         name: The source's name in the table.
         hint: The file's name without folders, and without the suffixes of wrappers taken off.
         file: The bytes, at their start.
+        budget: What may still come out of the outermost file.
         depth: How many wrappers and archives lie around it.
     """
 
     name: str
     hint: str
     file: BinaryIO
+    budget: Budget
     depth: int = 0
 
 
@@ -119,7 +129,13 @@ def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
         file: Its bytes, at their start.
         name: The source's name.
     """
-    yield from _enter(_Stream(name, name.rpartition("/")[2], file))
+    stream = _outermost(file, name)
+    last = name
+    for source in _enter(stream):
+        yield source
+        last = source.name
+    if stream.budget.exceeded and last != name:
+        yield Unopened(name, stream.budget.exceeded)
 
 
 def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
@@ -133,10 +149,20 @@ def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
         UnreadableSource: The file is empty.
     """
     with ExitStack() as spooled:
-        _, head = _look(_Stream(name, name.rpartition("/")[2], file), spooled)
+        _, head = _look(_outermost(file, name), spooled)
     file.seek(0)
     reader = reader_for(head)
     return reader.splitter(head) if isinstance(reader, SplittingReader) else None
+
+
+def _outermost(file: BinaryIO, name: str) -> _Stream:
+    hint = name.rpartition("/")[2]
+    if file.seekable():
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return _Stream(name, hint, file, Budget(lambda: size))
+    counted = Counted(file)
+    return _Stream(name, hint, _buffered(counted), Budget(lambda: counted.count))
 
 
 def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -145,6 +171,8 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             stream, head = _unwrapped(stream, spooled)
             reader = reader_for(head)
             if reader is not None:
+                if head.members:
+                    refuse_large_package(stream.file)
                 file = _seekable(stream, spooled) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
             elif head.members:
@@ -161,20 +189,26 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     while True:
-        if stream.depth > _DEEPEST:
-            raise UnreadableSource(f"more than {_DEEPEST} archives lie inside each other")
+        if stream.depth > DEEPEST:
+            raise UnreadableSource(f"more than {DEEPEST} archives lie inside each other")
         stream, head = _look(stream, spooled)
         for magic, (suffix, unwrap) in _WRAPPERS.items():
             if head.data.startswith(magic):
                 stream = replace(
                     stream,
-                    file=unwrap(stream.file),
+                    file=_unpacked(stream, unwrap),
                     hint=_without(stream.hint, suffix),
                     depth=stream.depth + 1,
                 )
                 break
         else:
             return stream, head
+
+
+def _unpacked(stream: _Stream, unwrap: Callable[[BinaryIO], BinaryIO]) -> BinaryIO:
+    counted = Counted(stream.file)
+    unwrapped = unwrap(cast("BinaryIO", counted))
+    return cast("BinaryIO", Metered(unwrapped, lambda: counted.count, stream.budget))
 
 
 def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
@@ -186,11 +220,11 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         stream.file.seek(0)
     else:
         # gzip and its kin can seek back, but only by unpacking from the start.
-        rejoined = io.BufferedReader(_Rejoined(data, stream.file), HEAD_BYTES)
-        stream = replace(stream, file=cast("BinaryIO", rejoined))
+        stream = replace(stream, file=_buffered(_Rejoined(data, stream.file)))
     if not data.startswith(_ZIP_MAGICS):
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
+    refuse_large_directory(stream.file)
     try:
         members = tuple(zipfile.ZipFile(stream.file).namelist())
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
@@ -203,29 +237,40 @@ def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
     names: Counter[str] = Counter()
     with zipfile.ZipFile(stream.file) as archive:
         for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
+            is_link = stat.S_ISLNK(info.external_attr >> 16)
+            if info.is_dir() or is_link or _is_hidden(info.filename):
                 continue
             member = _member(stream, info.filename, names)
             try:
                 file = archive.open(info)
-            except (RuntimeError, NotImplementedError) as exc:  # encrypted; unknown compression
+            except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as exc:
+                # Encrypted; of an unknown compression; damaged.
                 yield Unopened(member.name, f"it cannot be unpacked: {exc}")
                 continue
             with file:
-                yield from _enter(replace(member, file=cast("BinaryIO", file)))
+                metered = Metered(file, partial(int, info.compress_size), stream.budget)
+                yield from _enter(replace(member, file=cast("BinaryIO", metered)))
+            if stream.budget.exceeded:
+                return
 
 
 def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
     names: Counter[str] = Counter()
     with tarfile.open(fileobj=stream.file, mode="r|") as archive:
         for info in archive:
-            file = archive.extractfile(info) if info.isfile() else None
-            if file is not None and not _is_hidden(info.name):
-                member = _member(stream, info.name, names)
+            if not info.isfile() or _is_hidden(info.name):
+                continue
+            member = _member(stream, info.name, names)
+            if info.issparse():  # its zeros are not in the archive: any number of them
+                yield Unopened(member.name, "it is a sparse file, which is not unpacked")
+            elif (file := archive.extractfile(info)) is not None:
                 yield from _enter(replace(member, file=cast("BinaryIO", file)))
+            if stream.budget.exceeded:
+                return
 
 
 def _member(archive: _Stream, path: str, names: Counter[str]) -> _Stream:
+    archive.budget.take_member()
     names[path] += 1
     # A tar file may hold a path twice; each is a source.
     unique = path if names[path] == 1 else f"{path} ({names[path]})"
@@ -264,6 +309,10 @@ def _seekable(stream: _Stream, spooled: ExitStack) -> BinaryIO:
     shutil.copyfileobj(stream.file, file, 1 << 20)
     file.seek(0)
     return cast("BinaryIO", file)
+
+
+def _buffered(stream: io.RawIOBase) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(stream, HEAD_BYTES))
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:
