@@ -31,7 +31,14 @@ class Done:
     exit_code: int
 
 
-def load(site: Path, dsn: str, *paths: object, reader: str = "", setup: str = "pass") -> Done:
+def load(
+    site: Path,
+    dsn: str,
+    *paths: object,
+    reader: str = "",
+    setup: str = "pass",
+    timeout_s: float = 120.0,
+) -> Done:
     """Run `howdah load PATHS` with a third party's reader, installed as such.
 
     Args:
@@ -40,6 +47,7 @@ def load(site: Path, dsn: str, *paths: object, reader: str = "", setup: str = "p
         paths: What to load, and options.
         reader: The source of a module with one class, a reader.
         setup: Python that runs first.
+        timeout_s: After how many seconds it is a hang, and the test fails.
     """
     site.mkdir(parents=True, exist_ok=True)
     if reader:
@@ -59,7 +67,7 @@ def load(site: Path, dsn: str, *paths: object, reader: str = "", setup: str = "p
         env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
         check=False,
     )
     report = json.loads(done.stdout) if done.returncode in {0, 3} else {}
