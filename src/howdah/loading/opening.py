@@ -44,7 +44,9 @@ from howdah.loading.readers import (
     UnreadableSource,
     reader_for,
 )
+from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.urls import is_url
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
@@ -116,7 +118,13 @@ class _Stream:
 
 
 def open_file(path: str) -> io.BufferedReader:
-    """Open a file for the loader; the caller closes it."""
+    """Open a file, or an object at a URL, for the loader; the caller closes it.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if is_url(path):
+        return open_url(path)
     return io.BufferedReader(io.FileIO(path), 1 << 18)
 
 
@@ -142,12 +150,14 @@ def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
     """Return the reader of a file whose records many workers can share; None: one must read it.
 
     Args:
-        file: Can seek; it is left at its start.
+        file: Left at its start if it can seek; if not, one must read it.
         name: The source's name.
 
     Raises:
         UnreadableSource: The file is empty.
     """
+    if not file.seekable():
+        return None
     with ExitStack() as spooled:
         _, head = _look(_outermost(file, name), spooled)
     file.seek(0)
@@ -173,7 +183,7 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             if reader is not None:
                 if head.members:
                     refuse_large_package(stream.file)
-                file = _seekable(stream, spooled) if reader.seeks else stream.file
+                file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
             elif head.members:
                 yield from _zip_members(stream)
@@ -300,15 +310,25 @@ def _without(name: str, suffix: str) -> str:
     return name[: -len(suffix)] if name.lower().endswith(suffix) else name
 
 
-def _seekable(stream: _Stream, spooled: ExitStack) -> BinaryIO:
-    """Return the bytes as a file that can seek at no cost: spooled where they are a stream."""
-    if stream.depth == 0 and stream.file.seekable():
-        return stream.file
+def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> BinaryIO:
+    """Return the bytes as a file that can seek at no cost: spooled where they are a stream.
+
+    Args:
+        stream: The bytes, at their start.
+        spooled: Closes the file.
+        near: Whether an object in a store does not do, though it can seek: a library
+            that jumps about would send a request for each jump.
+    """
+    file = stream.file
+    far = near and isinstance(getattr(file, "raw", None), RemoteFile)
+    at_hand = stream.depth == 0 and file.seekable() and not far
+    if at_hand or isinstance(file, tempfile.SpooledTemporaryFile):
+        return file
     temporary = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the stack closes it
-    file = spooled.enter_context(temporary)
-    shutil.copyfileobj(stream.file, file, 1 << 20)
-    file.seek(0)
-    return cast("BinaryIO", file)
+    spool = spooled.enter_context(temporary)
+    shutil.copyfileobj(file, spool, 1 << 20)
+    spool.seek(0)
+    return cast("BinaryIO", spool)
 
 
 def _buffered(stream: io.RawIOBase) -> BinaryIO:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from psycopg import Connection
@@ -32,8 +31,9 @@ from howdah.loading.readers import (
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
+from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
-from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
+from howdah.loading.sources import STANDARD_INPUT, SourceFile, current_fingerprint
 from howdah.loading.target import Load
 from howdah.loading.watch import Reading, Watch
 
@@ -156,6 +156,8 @@ def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name)
+    except SourceLost:
+        raise
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -290,7 +292,7 @@ class _FileLoader:
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and fingerprint(Path(file.path).stat()) != file.fingerprint
+        return not file.is_stream and current_fingerprint(file.path) != file.fingerprint
     except OSError:  # it is gone: what was read of it is what it was
         return False
 
