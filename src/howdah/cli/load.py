@@ -38,7 +38,8 @@ def load(
 ) -> None:
     """Load files of any kind into a table, each record once.
 
-    PATH: files, folders, glob patterns, or - for standard input. Record files
+    PATH: files, folders, glob patterns, URLs (https://, s3://, ...), or - for
+    standard input. Record files
     (NDJSON, JSON, CSV, spreadsheets) give a row per record, documents (PDF,
     office, HTML, mail, text, ...) a row each, archives what is in them.
     A source that is loaded and unchanged is skipped; a changed one takes the

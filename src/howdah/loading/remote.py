@@ -90,6 +90,7 @@ def listing(url: str) -> Iterator[RemoteObject]:
     name = public_name(url)
     fs, path = _store(url)
     with _in_own_words(partial(_unreachable, name)):
+        fs.invalidate_cache()  # an earlier load of this process may have filled it
         try:
             facts = _facts(fs, path, url)
         except FileNotFoundError:
