@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from psycopg import Connection
@@ -34,9 +33,11 @@ from howdah.loading.readers import (
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
+from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
-from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
+from howdah.loading.sources import STANDARD_INPUT, SourceFile, current_fingerprint
 from howdah.loading.target import Load
+from howdah.loading.watch import Reading, Watch
 
 __all__ = ["FilesJob", "Job", "RangeJob", "has_changed", "how_cut", "reject_changed", "run"]
 
@@ -51,12 +52,18 @@ class FilesJob:
         files: What to read.
         failed: Set where a worker died or hung over the files: they are not
             read, but rejected for this reason.
+        skip: Members of archives, by their names, that are not read, but
+            rejected for these reasons.
+        limit_s: How long a reader may take over one record, in seconds; None
+            in the parent: as long as it takes.
     """
 
     conninfo: str = field(repr=False)
     load: Load
     files: tuple[SourceFile, ...]
     failed: str | None = None
+    skip: Mapping[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +114,13 @@ def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
             outcome = _load_range(conn, job)
             say(outcome)
             return outcome
-        loader = _FileLoader(conn, job.load, say)
+        loader = _FileLoader(conn, job, say)
         with ExitStack() as stack:
             if any(file.is_stream for file in job.files):
                 # What cannot be read twice is loaded as a whole or not at all.
                 stack.enter_context(conn.transaction())
             for file in job.files:
-                loader.load(file, failed=job.failed)
+                loader.load(file)
             loader.commit()
         return loader.outcome
 
@@ -151,6 +158,8 @@ def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Open
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name, options)
+    except SourceLost:
+        raise
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -166,18 +175,22 @@ class _Waiting:
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
-    def __init__(self, conn: Connection[Any], load: Load, say: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]
+    ) -> None:
         self.outcome = Outcome()
         self._conn = conn
-        self._load = load
+        self._load = job.load
+        self._job = job
+        self._watch = None if job.limit_s is None else Watch(job.limit_s)
         self._say_to = say
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
 
-    def load(self, file: SourceFile, *, failed: str | None = None) -> None:
+    def load(self, file: SourceFile) -> None:
         """Load a file: itself, or the members of the archive that it is."""
-        if failed is not None:
-            self._reject(file, file.name, failed)
+        if self._job.failed is not None:
+            self._reject(file, file.name, self._job.failed)
             return
         try:
             opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
@@ -217,6 +230,8 @@ class _FileLoader:
                 self._say(Outcome(skipped=1))
             elif isinstance(source, Unopened):
                 self._reject(file, source.name, source.reason)
+            elif source.name in self._job.skip:
+                self._reject(file, source.name, self._job.skip[source.name])
             else:
                 self._load_source(file, source)
             if not file.is_stream:
@@ -253,7 +268,12 @@ class _FileLoader:
             if rows is not None:
                 return iter([rows])
         items = source.reader.read(source.file, source.name)
-        return read_pieces(items, untyped=source.reader.untyped)
+        untyped = source.reader.untyped
+        if self._watch is None:
+            return read_pieces(items, untyped=untyped)
+        if source.name != file.name:
+            emit(Reading(file.name, source.name))
+        return self._watch.pieces(read_pieces(self._watch.items(items), untyped=untyped))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
@@ -279,9 +299,8 @@ class _FileLoader:
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and not file.fingerprint.startswith(
-            fingerprint(Path(file.path).stat())  # how it is read stands behind it
-        )
+        # How it is read stands behind the file's own.
+        return not (file.is_stream or file.fingerprint.startswith(current_fingerprint(file.path)))
     except OSError:  # it is gone: what was read of it is what it was
         return False
 
