@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
     from howdah.loading import (
+        AsyncWriter,
         ForkJoinPool,
         LoadReport,
         PoolBroken,
         TaskTimedOut,
         WorkerDied,
+        Writer,
         fork,
         load,
     )
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncWriter",
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",
     "PoolBroken",
     "TaskTimedOut",
     "WorkerDied",
+    "Writer",
     "__version__",
     "fork",
     "load",

@@ -19,8 +19,13 @@ from howdah.loading.readers import (
 )
 from howdah.loading.report import Event, LoadReport, Outcome, Planned
 from howdah.loading.run import latest_rejects, load
+from howdah.loading.writer import Writer
+from howdah.loading.writerasync import AsyncWriter
+from howdah.loading.writerlane import OutcomeUnknown
+from howdah.loading.writerqueue import WriterFull
 
 __all__ = [
+    "AsyncWriter",
     "BadRecord",
     "Batch",
     "Event",
@@ -29,6 +34,7 @@ __all__ = [
     "LoadReport",
     "Match",
     "Outcome",
+    "OutcomeUnknown",
     "Planned",
     "PoolBroken",
     "Reader",
@@ -36,6 +42,8 @@ __all__ = [
     "TaskTimedOut",
     "UnreadableSource",
     "WorkerDied",
+    "Writer",
+    "WriterFull",
     "emit",
     "fork",
     "latest_rejects",
