@@ -41,8 +41,8 @@ def is_passing(exc: psycopg.Error) -> bool:
 def refusal(exc: psycopg.Error) -> Refused:
     """Return what a row's future fails with; psycopg's error is its cause."""
     reason = exc.diag.message_primary or str(exc)
-    # The first line of the context names the column of a value that cannot be read.
-    where = (exc.diag.context or "").partition("\n")[0]
+    # For a value that cannot be read the context names its column; else it holds the whole row.
+    where = (exc.diag.context or "").partition("\n")[0] if (exc.sqlstate or "")[:2] == "22" else ""
     refused = Refused(
         f"The row is not stored: {reason}{f' ({where})' if where else ''}.",
         next_step="Mend it and post it again; the other rows are not touched.",

@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, RUNNING
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,7 @@ class Queue:
         self._taken: set[Batch] = set()
         self._rows = 0
         self._size_bytes = 0
-        self._flushing = 0
+        self._hurried = 0
         self._when_room: list[Callable[[], None]] = []
         self._refusal = refusal
 
@@ -163,9 +164,10 @@ class Queue:
     def offer(self, layout: Layout, line: bytes, when_room: Callable[[], None]) -> RowFuture | None:
         """Add a row if there is room; else return None, and call `when_room` when there may be."""
         with self._lock:
-            if not self._is_full(len(line)):
+            if self.closed or not self._is_full(len(line)):
                 return self._add(layout, line)
             self._when_room.append(when_room)
+            self._posted.notify()
             return None
 
     def _is_full(self, size_bytes: int) -> bool:
@@ -179,9 +181,11 @@ class Queue:
         def has_room() -> bool:
             return self.closed or not self._is_full(size_bytes)
 
-        if not self._room.wait_for(has_room, timeout_s):
+        with self._hurry():
+            came = self._room.wait_for(has_room, timeout_s)
+        if not came:
             raise WriterFull(
-                f"The writer has been full for {timeout_s} s: {self._rows} rows, "
+                f"The writer has been full for {timeout_s:g} s: {self._rows} rows, "
                 f"{self._size_bytes} bytes are not committed.",
                 next_step="Turn the request away and try again later; "
                 "more of them may wait with a greater max_pending.",
@@ -220,18 +224,24 @@ class Queue:
             end = time.monotonic() + self._limits.linger_s
             while not self._is_urgent() and (left := end - time.monotonic()) > 0:
                 self._posted.wait(left)
+            if not self._waiting:  # abandoned meanwhile
+                return None
             batch = self._waiting.popleft()
             self._taken.add(batch)
             return batch
 
     def _is_urgent(self) -> bool:
-        return (
-            self._waiting[0].full
-            or self._flushing > 0
-            or self.closed
-            or self._rows >= self._limits.max_pending
-            or self._size_bytes >= self._limits.max_pending_bytes
-        )
+        return self.closed or self._hurried > 0 or bool(self._when_room) or self._waiting[0].full
+
+    @contextmanager
+    def _hurry(self) -> Generator[None]:
+        """Let no batch linger, while somebody waits for what it holds."""
+        self._hurried += 1
+        self._posted.notify()
+        try:
+            yield
+        finally:
+            self._hurried -= 1
 
     def settle(self, batch: Batch, refused: Mapping[RowFuture, HowdahError]) -> None:
         """Complete the futures of a taken batch and make room."""
@@ -251,12 +261,8 @@ class Queue:
         """Wait until every row that is posted by now is settled."""
         with self._lock:
             batches = [*self._taken, *self._waiting]
-            self._flushing += 1
-            self._posted.notify()
-            try:
+            with self._hurry():
                 self._settled.wait_for(lambda: all(batch.settled for batch in batches))
-            finally:
-                self._flushing -= 1
 
     def close(self, reason: str) -> None:
         """Take no more rows; those that are posted are still delivered."""
