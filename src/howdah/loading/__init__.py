@@ -8,6 +8,7 @@ from howdah.loading.forkjoin import (
     emit,
     fork,
 )
+from howdah.loading.limits import Limits
 from howdah.loading.readers import (
     BadRecord,
     Batch,
@@ -17,8 +18,9 @@ from howdah.loading.readers import (
     SplittingReader,
     UnreadableSource,
 )
-from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.report import Event, LoadReport, Outcome, Planned, Waiting
 from howdah.loading.run import latest_rejects, load
+from howdah.loading.schema import ddl
 
 __all__ = [
     "BadRecord",
@@ -26,6 +28,7 @@ __all__ = [
     "Event",
     "ForkJoinPool",
     "Head",
+    "Limits",
     "LoadReport",
     "Match",
     "Outcome",
@@ -35,7 +38,9 @@ __all__ = [
     "SplittingReader",
     "TaskTimedOut",
     "UnreadableSource",
+    "Waiting",
     "WorkerDied",
+    "ddl",
     "emit",
     "fork",
     "latest_rejects",

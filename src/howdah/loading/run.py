@@ -14,32 +14,41 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import ledger, rejects
+from howdah.loading import ledger, rejects, schema
 from howdah.loading.begun import Begun, begin, finish
+from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
+from howdah.loading.jobs import cannot_be_read_again, run, run_stream
+from howdah.loading.limits import Limits
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
+from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.session import Session
+from howdah.loading.slots import most_workers
 from howdah.loading.sources import SourceFile, find
 from howdah.loading.target import Load, prepare
 from howdah.loading.work import (
     FilesJob,
     Job,
     RangeJob,
-    has_changed,
     how_cut,
-    reject_changed,
-    run,
 )
 
 __all__ = ["latest_rejects", "load"]
+
+T = TypeVar("T")
+
+CHECK_INTERVAL_S = 0.5
+"""How often the number of rejects is looked at while all workers are busy, in seconds."""
 
 FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
@@ -62,6 +71,8 @@ def load(
     workers: int | None = None,
     again: bool = False,
     stream_name: str | None = None,
+    limits: Limits | None = None,
+    max_rejects: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
     """Load files of any kind into a table, each record once.
@@ -80,38 +91,37 @@ def load(
         again: Load sources again though they are unchanged.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
+        limits: How long to wait for a server that is away, and for locks; None: the
+            defaults of `Limits`.
+        max_rejects: Stop when there are more rejects than this; 0: at the first one.
+            None: never.
         on_event: Called in this process with what happens, for progress.
 
     Raises:
         UsageError: A path or the table's name leads to nothing.
         NoDatabase: The server cannot be reached.
         Refused: The role may not, or the table has other columns.
-        HowdahError: The server failed on the way; what is committed stays.
+        HowdahError: The server failed on the way, or there are more rejects than
+            `max_rejects`; what is committed stays.
     """
     started = time.monotonic()
-    say = on_event or (lambda _: None)
+    say = RejectLimit(max_rejects, on_event or (lambda _: None))
     name = pg.TableName.parse(table)
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
     files = find(paths, stream_name=stream_name or f"stdin {moment}")
-    conninfo = _conninfo(dsn)
-    with pg.connect(conninfo, application_name="howdah load") as conn:
-        ledger.install(conn)
-        target = prepare(conn, name)
-        ledger.forget_if_emptied(conn, target)
-        now = _clock(conn)
-        this = Load(target, now, now if again else None)
-        todo, skipped = _without_finished(conn, this, files)
-        say(Planned(str(target), len(todo), skipped, sum(file.size_bytes for file in todo)))
-        outcome = Outcome(skipped=skipped)
-        for stream in [file for file in todo if file.is_stream]:
-            outcome += run(FilesJob(conninfo, this, (stream,)), say)
-        todo = [file for file in todo if not file.is_stream]
-        if todo:
-            outcome += _Run(conn, conninfo, this, say).load(todo, workers or _cpus())
-        ledger.close(conn, this, outcome)
+    conninfo, limits, doing = _conninfo(dsn), limits or Limits(), f"load into {name}"
+    with Session(conninfo, limits, say) as session, pg.explained(doing):
+        session.call(doing, schema.install)
+        target = session.call(doing, lambda conn: prepare(conn, name))
+        session.table = target.oid
+        now = session.call(doing, _clock)
+        this = Load(target, now, now if again else None, limits)
+        wanted = session.call(doing, lambda conn: most_workers(conn, workers or _cpus()))
+        outcome = _Run(session, conninfo, this, say).load(files, wanted)
+    say.check()
     seconds = time.monotonic() - started
     return LoadReport(
-        table=str(target),
+        table=str(this.target),
         sources=outcome.sources,
         skipped=outcome.skipped,
         records=outcome.records,
@@ -150,11 +160,12 @@ def _without_finished(
     conn: Connection[Any], load: Load, files: list[SourceFile]
 ) -> tuple[list[SourceFile], int]:
     """Return the files to load, and how many sources need no loading."""
+    ledger.forget_if_emptied(conn, load.target)
     known = ledger.finished(conn, load, [file.name for file in files])
     todo, skipped = [], 0
     for file in files:
         before = known.get(file.name)
-        if before is not None and before.fingerprint == file.fingerprint:
+        if before is not None and (before.ours or before.fingerprint == file.fingerprint):
             skipped += before.sources
         else:
             todo.append(file)
@@ -172,17 +183,61 @@ class _Chunks:
 class _Run:
     """The parent's side of a load: cuts files into jobs, finishes files whose chunks are in."""
 
-    def __init__(
-        self, conn: Connection[Any], conninfo: str, load: Load, say: Callable[[Event], None]
-    ) -> None:
-        self._conn = conn
+    def __init__(self, session: Session, conninfo: str, load: Load, say: RejectLimit) -> None:
+        self._session = session
         self._conninfo = conninfo
         self._load = load
         self._say = say
+        self._doing = f"load into {load.target}"
         self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
         self._outcome = Outcome()
 
     def load(self, files: list[SourceFile], workers: int) -> Outcome:
+        """Load files in rounds, until no crash can have taken what was reported (session.py)."""
+        for number in count(1):
+            self._session.begin_round()
+            todo, skipped = self._call(lambda conn: _without_finished(conn, self._load, files))
+            if number == 1:
+                size = sum(file.size_bytes for file in todo)
+                self._say(Planned(str(self._load.target), len(todo), skipped, size))
+                self._outcome += Outcome(skipped=skipped)
+            elif todo:
+                self._count_anew(todo)
+            self._load_round(todo, workers)
+            if self._session.once(
+                self._doing, lambda conn: ledger.close(conn, self._load, self._outcome)
+            ):
+                break
+        return self._outcome
+
+    def _close(self, conn: Connection[Any]) -> None:
+        ledger.close(conn, self._load, self._outcome)
+
+    def _load_round(self, todo: list[SourceFile], workers: int) -> None:
+        for stream in [file for file in todo if file.is_stream]:
+            job = FilesJob(self._conninfo, self._load, (stream,))
+            self._outcome += run_stream(job, self._say.and_check)
+        todo = [file for file in todo if not file.is_stream]
+        if todo:
+            self._load_files(todo, workers)
+
+    def _count_anew(self, missing: list[SourceFile]) -> None:
+        """Count what is committed after a crash: what the ledger still has of this load."""
+        for stream in [file for file in missing if file.is_stream]:
+            raise cannot_be_read_again(stream.path, "the server lost what it had committed")
+        kept = self._call(lambda conn: ledger.committed(conn, self._load))
+        size = sum(file.size_bytes for file in missing)
+        before = self._outcome
+        self._outcome = replace(
+            before,
+            sources=kept.sources,
+            records=kept.records,
+            rejects=kept.rejects,
+            bytes=max(before.bytes - size, 0),
+        )
+        self._say(self._outcome - before)
+
+    def _load_files(self, files: list[SourceFile], workers: int) -> None:
         """Load files, none of them a stream."""
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
@@ -197,10 +252,14 @@ class _Run:
                         break
                     running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
                 if not running:
-                    return self._outcome
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    return
+                done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
                 for future in done:
                     instead += self._after(running.pop(future), future)
+                self._say.check()
+
+    def _call(self, work: Callable[[Connection[Any]], T]) -> T:
+        return self._session.call(self._doing, work)
 
     def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
         """Yield what the workers are to do: what takes longest first."""
@@ -221,12 +280,14 @@ class _Run:
             yield FilesJob(self._conninfo, self._load, group)
 
     def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
-        begun = begin(
-            self._conn,
-            self._load,
-            name=file.name,
-            fingerprint=file.fingerprint,
-            cut=how_cut(reader.name),
+        begun = self._call(
+            lambda conn: begin(
+                conn,
+                self._load,
+                name=file.name,
+                fingerprint=file.fingerprint,
+                cut=how_cut(reader.name),
+            )
         )
         if begun is None:  # another load has finished it meanwhile
             self._add(Outcome(skipped=1, bytes=file.size_bytes))
@@ -260,10 +321,10 @@ class _Run:
         chunks.left -= 1
         if not chunks.left:
             del self._chunks[begun.id]
-            finish(self._conn, self._load, begun)
+            self._call(lambda conn: finish(conn, self._load, begun))
             self._add(Outcome(sources=1))
             if has_changed(chunks.file):
-                self._add(reject_changed(self._conn, self._load, chunks.file))
+                self._add(self._call(lambda conn: reject_changed(conn, self._load, chunks.file)))
 
     def _add(self, outcome: Outcome) -> None:
         self._outcome += outcome
@@ -294,7 +355,8 @@ def _smaller(job: Job, reason: str) -> list[Job]:
 def _time_limit_s(job: Job) -> float | None:
     """Return how long a job may take: small files only, for record files may be of any length."""
     small = isinstance(job, FilesJob) and job.files[0].size_bytes <= CHUNK_BYTES
-    return TIME_LIMIT_S if small else None
+    # A worker that waits for the server does not hang.
+    return TIME_LIMIT_S + 2 * job.load.limits.retry_for_s if small else None
 
 
 def _splitter(file: SourceFile) -> SplittingReader | None:

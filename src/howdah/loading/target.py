@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 
 from howdah import pg
 from howdah.errors import Refused
+from howdah.loading.limits import Limits
 
 __all__ = ["COLUMNS", "Load", "Target", "prepare"]
 
@@ -80,11 +81,13 @@ class Load:
             with the source's name it tells their current rows from older ones.
         again_since: Sources that were finished before this moment are loaded
             even if unchanged; None: unchanged ones are left alone.
+        limits: What it bears before it gives up.
     """
 
     target: Target
     loaded_at: datetime
     again_since: datetime | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a worker does with a job: read, frame, COPY, commit, over one connection of its own.
+"""What a worker does with a job: read, frame, COPY, commit, over the connection it is given.
 
 Sources that end within a chunk share a transaction with others; one that goes
 on is begun in the ledger and committed chunk by chunk, its records passed to
@@ -8,23 +8,21 @@ never the job's.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from psycopg import Connection
 
-from howdah import __version__, pg
+from howdah import __version__
 from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
+from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
-from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
@@ -33,10 +31,17 @@ from howdah.loading.readers import (
 )
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.report import Outcome
-from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
+from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
 
-__all__ = ["FilesJob", "Job", "RangeJob", "has_changed", "how_cut", "reject_changed", "run"]
+__all__ = [
+    "FilesJob",
+    "Job",
+    "RangeJob",
+    "how_cut",
+    "load_files",
+    "load_range",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,61 +93,13 @@ def how_cut(reader: str) -> str:
     return f"{reader}, {HOW_CUT}, howdah {__version__}"
 
 
-def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
-    """Do a job, and return what it has committed.
-
-    Args:
-        job: What to do.
-        say: Called with each part of the outcome as soon as it is committed.
-
-    Raises:
-        HowdahError: The server refuses what is not the data's fault; what is
-            committed stays.
-    """
-    conn = _connection(job.conninfo)
-    with pg.explained(f"load into {job.load.target}"):
-        if isinstance(job, RangeJob):
-            outcome = _load_range(conn, job)
-            say(outcome)
-            return outcome
-        loader = _FileLoader(conn, job.load, say)
-        with ExitStack() as stack:
-            if any(file.is_stream for file in job.files):
-                # What cannot be read twice is loaded as a whole or not at all.
-                stack.enter_context(conn.transaction())
-            for file in job.files:
-                loader.load(file, failed=job.failed)
-            loader.commit()
-        return loader.outcome
-
-
-_connections: dict[tuple[int, str], Connection[Any]] = {}
-
-
-def _connection(conninfo: str) -> Connection[Any]:
-    """Return this process's connection: its first job opens it."""
-    key = (os.getpid(), conninfo)  # a forked process must not use its parent's
-    conn = _connections.get(key)
-    if conn is None or conn.closed:
-        conn = pg.open_connection(conninfo, application_name="howdah load")
-        # A crash of the server may then lose the last commits, rows and ledger
-        # together, and with them the load, which ends in a commit that waits
-        # (ledger.close). Else a worker sleeps while a chunk of WAL reaches the disk.
-        conn.execute("SET synchronous_commit = off")
-        _connections[key] = conn
-        _keep_freed_memory()
-    return conn
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what each batch frees for the next one, a sixth of this process's time.
-
-    It gives memory back to the kernel above a threshold, which it raises to twice
-    the size of the largest block that was ever freed; this one is never touched.
-
-    Source: mallopt(3), M_MMAP_THRESHOLD.
-    """
-    bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB
+def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]) -> Outcome:
+    """Load the files of a job over a connection; return what is committed."""
+    loader = _FileLoader(conn, job.load, say)
+    for file in job.files:
+        loader.load(file, failed=job.failed)
+    loader.commit()
+    return loader.outcome
 
 
 def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
@@ -202,7 +159,7 @@ class _FileLoader:
 
     def _load_sources(self, file: SourceFile, opened: BinaryIO) -> int:
         """Load each source in a file; return how many of them are members of an archive."""
-        done: set[str] = set()
+        done: dict[str, ledger.Counts | None] = {}
         members, said = 0, 0
         for source in _sources(opened, file.name):
             if source.name != file.name:
@@ -212,7 +169,7 @@ class _FileLoader:
                     )
                 members += 1
             if source.name in done:
-                self._say(Outcome(skipped=1))
+                self._say_done(done[source.name])
             elif isinstance(source, Unopened):
                 self._reject(file, source.name, source.reason)
             else:
@@ -236,7 +193,7 @@ class _FileLoader:
             cut=how_cut(source.reader.name),
         )
         if begun is None:
-            self._say(Outcome(skipped=1))
+            self._say_done(*ledger.ours(self._conn, self._load, [source.name]))
             return
         for number, chunk in enumerate(chain([iter(first), second], chunks)):
             self._say(_commit_chunk(self._conn, self._load, begun, number, [chunk]))
@@ -244,6 +201,13 @@ class _FileLoader:
                 pass
         finish(self._conn, self._load, begun)
         self._say(Outcome(sources=1))
+
+    def _say_done(self, ours: ledger.Counts | None = None) -> None:
+        """Say that a source is committed: by this load before it lost the server, or by another."""
+        if ours is None:
+            self._say(Outcome(skipped=1))
+        else:
+            self._say(Outcome(sources=1, records=ours.records, rejects=ours.rejects))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
@@ -264,21 +228,6 @@ class _FileLoader:
     def _say(self, outcome: Outcome) -> None:
         self.outcome += outcome
         self._say_to(outcome)
-
-
-def has_changed(file: SourceFile) -> bool:
-    """Return whether a file is another than when the load began."""
-    try:
-        return not file.is_stream and fingerprint(Path(file.path).stat()) != file.fingerprint
-    except OSError:  # it is gone: what was read of it is what it was
-        return False
-
-
-def reject_changed(conn: Connection[Any], load: Load, file: SourceFile) -> Outcome:
-    """Note that a file changed while it was loaded; the next load will load it anew."""
-    reason = "it changed while it was loaded; load it again"
-    rejects.keep(conn, load, [Reject(file.name, None, "the whole source", reason)])
-    return Outcome(rejects=1)
 
 
 def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
@@ -336,7 +285,7 @@ def _commit_chunk(
     return Outcome(records=records, rejects=rejected, repaired=repaired, chunks=1)
 
 
-def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
+def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], None]) -> Outcome:
     """Commit one chunk of a file; its parent finishes the file when all chunks are in."""
     chunk = job.chunk
     with ExitStack() as stack:
@@ -350,4 +299,6 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
             items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
             pieces = read_pieces(items, chunk.first)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
-    return outcome + Outcome(bytes=chunk.length)
+    outcome += Outcome(bytes=chunk.length)
+    say(outcome)
+    return outcome
