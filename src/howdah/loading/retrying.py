@@ -135,7 +135,6 @@ class Patience:
         time.sleep(wait_s)
 
     def _give_up(self, exc: Exception, doing: str, blocked_by: str | None) -> None:
-        said = exc.message if isinstance(exc, NoDatabase) else " ".join(str(exc).split())
         tried = f"tried for {self._limits.retry_for_s:g} s"
         if blocked_by is not None:
             raise HowdahError(
@@ -143,8 +142,9 @@ class Patience:
                 next_step="End that session or wait for it, then run the same command again: "
                 "what is committed stays.",
             ) from exc
+        said = exc.message if isinstance(exc, NoDatabase) else " ".join(str(exc).split())
         raise HowdahError(
-            f"The server could not {doing} ({tried}): {reason_of(exc)}: {said.rstrip('.')}.",
+            f"{reason_of(exc).capitalize()}: it could not {doing} ({tried}): {said.rstrip('.?')}.",
             next_step="Run the same command again when it is back: what is committed stays.",
         ) from exc
 

@@ -174,9 +174,10 @@ def _without_finished(
 
 @dataclass(slots=True)
 class _Chunks:
-    """A file of several chunks, and how many of them are not committed."""
+    """A file of several chunks: how many it has, and how many of them are not committed."""
 
     file: SourceFile
+    number: int
     left: int
 
 
@@ -292,11 +293,12 @@ class _Run:
         if begun is None:  # another load has finished it meanwhile
             self._add(Outcome(skipped=1, bytes=file.size_bytes))
             return
-        chunks = _Chunks(file, left=1)  # one for the cutting itself
+        chunks = _Chunks(file, number=0, left=1)  # one for the cutting itself
         self._chunks[begun.id] = chunks
         bare = replace(begun, done=frozenset())  # each job carries it through a pipe
         with open_file(file.path) as opened:
             for chunk in cut(opened, reader):
+                chunks.number += 1
                 if chunk.number in begun.done:
                     self._say(Outcome(bytes=chunk.length))
                     continue
@@ -321,7 +323,9 @@ class _Run:
         chunks.left -= 1
         if not chunks.left:
             del self._chunks[begun.id]
-            self._call(lambda conn: finish(conn, self._load, begun))
+            if not self._call(lambda conn: finish(conn, self._load, begun, chunks.number)):
+                self._session.lost = True  # the next round loads what is missing
+                return
             self._add(Outcome(sources=1))
             if has_changed(chunks.file):
                 self._add(self._call(lambda conn: reject_changed(conn, self._load, chunks.file)))

@@ -195,11 +195,13 @@ class _FileLoader:
         if begun is None:
             self._say_done(*ledger.ours(self._conn, self._load, [source.name]))
             return
-        for number, chunk in enumerate(chain([iter(first), second], chunks)):
-            self._say(_commit_chunk(self._conn, self._load, begun, number, [chunk]))
+        number = 0
+        for number, chunk in enumerate(chain([iter(first), second], chunks), start=1):
+            self._say(_commit_chunk(self._conn, self._load, begun, number - 1, [chunk]))
             for _ in chunk:  # nothing is left of it, but where it was committed before
                 pass
-        finish(self._conn, self._load, begun)
+        # All of them are there: a crash would have ended this session too.
+        finish(self._conn, self._load, begun, number)
         self._say(Outcome(sources=1))
 
     def _say_done(self, ours: ledger.Counts | None = None) -> None:
