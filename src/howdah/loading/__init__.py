@@ -9,6 +9,7 @@ from howdah.loading.forkjoin import (
     fork,
 )
 from howdah.loading.limits import Limits
+from howdah.loading.mending import Refusal, RetryReport, retry_rejects
 from howdah.loading.readers import (
     BadRecord,
     Batch,
@@ -18,6 +19,14 @@ from howdah.loading.readers import (
     SplittingReader,
     UnreadableSource,
 )
+from howdah.loading.rejectfiles import Exported, export_rejects, reject_content
+from howdah.loading.rejectstore import (
+    Chosen,
+    KeptReject,
+    RejectGroup,
+    kept_reject,
+    reject_groups,
+)
 from howdah.loading.report import Event, LoadReport, Outcome, Planned, Waiting
 from howdah.loading.run import latest_rejects, load
 from howdah.loading.schema import ddl
@@ -25,9 +34,12 @@ from howdah.loading.schema import ddl
 __all__ = [
     "BadRecord",
     "Batch",
+    "Chosen",
     "Event",
+    "Exported",
     "ForkJoinPool",
     "Head",
+    "KeptReject",
     "Limits",
     "LoadReport",
     "Match",
@@ -35,6 +47,9 @@ __all__ = [
     "Planned",
     "PoolBroken",
     "Reader",
+    "Refusal",
+    "RejectGroup",
+    "RetryReport",
     "SplittingReader",
     "TaskTimedOut",
     "UnreadableSource",
@@ -42,7 +57,12 @@ __all__ = [
     "WorkerDied",
     "ddl",
     "emit",
+    "export_rejects",
     "fork",
+    "kept_reject",
     "latest_rejects",
     "load",
+    "reject_content",
+    "reject_groups",
+    "retry_rejects",
 ]
