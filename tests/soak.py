@@ -183,12 +183,13 @@ class Chaos:
         return self._loading is not None and self._loading.poll() is None
 
     def _check_failure(self) -> None:
-        """Bear a load that was killed, or found no server when it began; nothing else."""
+        """Bear a load that was killed, found no server when it began, or lost worker on worker."""
         assert self._loading is not None
         _, errors = self._loading.communicate()
         code = self._loading.returncode
         self._undisturbed = False
-        if code != -signal.SIGKILL and "PostgreSQL does not answer" not in errors:
+        borne = ("PostgreSQL does not answer", "The pool is broken")
+        if code != -signal.SIGKILL and not any(text in errors for text in borne):
             raise NotOnce(f"the load ended with {code}: {errors}")
 
     def _finish(self) -> None:
@@ -230,8 +231,10 @@ class Chaos:
         assert self._loading is not None
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self._loading.pid).children(recursive=True)
-            if children:
-                self._chance.choice(sorted(children, key=lambda child: child.pid)).kill()
+            # Not the helpers of multiprocessing, which have a command line of their own.
+            workers = [c for c in children if "multiprocessing" not in " ".join(c.cmdline())]
+            if workers:
+                self._chance.choice(sorted(workers, key=lambda child: child.pid)).kill()
                 return True
         return False
 

@@ -163,6 +163,27 @@ def test_two_loads_at_once_share_the_work(howdah: Howdah, ask, large, many):
     ]
 
 
+def test_two_loads_at_once_of_which_one_is_killed_leave_every_record_once(
+    howdah: Howdah, ask, large, many
+):
+    first = howdah.start("load", large, many, "--workers", 2, start_new_session=True)
+    second = howdah.start("load", many, large, "--workers", 2, "--json")
+    wait_until(lambda: committed(ask) > 0)
+    time.sleep(random.uniform(0, 0.4))
+    was_running = first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    _, errors = second.communicate(timeout=60)
+
+    assert was_running
+    assert second.returncode == 0, errors
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask("SELECT count(*), count(DISTINCT (source, record)) FROM documents") == [
+        (RECORDS + 4000, RECORDS + 4000)
+    ]
+    assert ask("SELECT count(*) FROM howdah.sources WHERE NOT finished") == [0]
+
+
 def test_backends_that_are_terminated_cost_a_retry_and_no_record(howdah: Howdah, ask, large, many):
     loading = howdah.start("load", large, many, "--workers", 2, "--json")
     ended = 0
