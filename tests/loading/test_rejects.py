@@ -362,7 +362,7 @@ def test_exported_rejects_are_mended_with_an_editor_and_loaded_in_place(
     lines = howdah_command("rejects", "retry", "--from", out / "records.ndjson")
     rows = howdah_command("rejects", "retry", "--from", out / "1-b.csv")
 
-    assert exporting.stdout.startswith("3 records and 1 whole sources\n")
+    assert exporting.stdout.startswith("3 records, 1 whole source\n")
     assert (lines.returncode, rows.returncode) == (0, 0), lines.stderr + rows.stderr
     assert ask(
         "SELECT source, record, attributes FROM documents WHERE record = 2 ORDER BY source"
@@ -399,7 +399,7 @@ def test_mended_records_may_be_named_by_their_ids(howdah_command, ask, mixed, tm
 
     done = howdah_command("rejects", "retry", "--from", tmp_path / "one.ndjson", number)
 
-    assert done.stdout == "1 rejected records are loaded\n"
+    assert done.stdout == "loaded 1 rejected record\n"
     assert ask("SELECT attributes FROM documents WHERE record = 4") == [{"n": 4}]
 
 
@@ -421,9 +421,14 @@ def test_records_that_the_table_takes_now_are_loaded_as_they_were_kept(
     done = howdah_command("rejects", "retry", "--json")
 
     assert refused.returncode == 3
-    assert "5 rejects stay:" in refused.stdout
+    assert "5 rejects left as before:" in refused.stdout
     assert "check constraint" in refused.stdout
-    assert json.loads(done.stdout) == {"records": 5, "sources": 0, "refused": []}
+    assert json.loads(done.stdout) == {
+        "records": 5,
+        "sources": 0,
+        "rejects": 0,
+        "refused": [],
+    }
     assert ask("SELECT record FROM documents WHERE source LIKE '%b.csv' ORDER BY 1") == [
         *range(1, 11)
     ]
@@ -444,6 +449,7 @@ def test_whole_source_is_loaded_again_from_its_path(howdah_command, ask, dsn, tm
 
     done = howdah_command("rejects", "retry", "--json")
 
+    assert (done.returncode, json.loads(done.stdout)["rejects"]) == (3, 1)
     assert json.loads(done.stdout)["sources"] == 2, done.stderr
     assert ask("SELECT count(*) FROM documents WHERE source LIKE '%a.bin'") == [28]
     assert ask(

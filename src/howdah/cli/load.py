@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from howdah.cli import options, render
@@ -74,7 +76,7 @@ def load(
     workers: int | None,
     name: str | None,
     max_rejects: int | None,
-    on_reject: str,
+    on_reject: Literal["keep", "stop"],
     retry_for: float,
     lock_timeout: float | None,
     quiet: bool,
@@ -106,7 +108,8 @@ def load(
             again=again,
             stream_name=name,
             limits=Limits(retry_for_s=retry_for, lock_timeout_s=lock_timeout),
-            max_rejects=0 if on_reject == "stop" else max_rejects,
+            max_rejects=max_rejects,
+            on_reject=on_reject,
             on_event=progress,
         )
     if as_json or not quiet:

@@ -124,7 +124,7 @@ def export(
     if as_json:
         click.echo(json.dumps(asdict(done)))
         return
-    click.echo(f"{done.records:,} records and {done.sources:,} whole sources")
+    click.echo(f"{_count(done.records, 'record')}, {_count(done.sources, 'whole source')}")
     for file in done.files:
         click.echo(f"  {file}")
 
@@ -170,7 +170,7 @@ def retry(
     else:
         for line in retry_lines(report):
             click.echo(line)
-    click.get_current_context().exit(STILL_REJECTS if report.refused else 0)
+    click.get_current_context().exit(STILL_REJECTS if report.refused or report.rejects else 0)
 
 
 def group_lines(groups: list[RejectGroup]) -> list[str]:
@@ -185,11 +185,12 @@ def group_lines(groups: list[RejectGroup]) -> list[str]:
 
 def retry_lines(report: RetryReport) -> list[str]:
     """Return what a retry has done as lines."""
-    lines = [f"{report.records:,} rejected records are loaded"]
+    lines = [f"loaded {_count(report.records, 'rejected record')}"]
     if report.sources:
-        lines.append(f"{report.sources:,} files were loaded again as a whole")
+        found = _count(report.rejects, "reject")
+        lines.append(f"loaded {_count(report.sources, 'file')} again as a whole: {found}")
     if report.refused:
-        lines.append(f"{len(report.refused):,} rejects stay:")
+        lines.append(f"{_count(len(report.refused), 'reject')} left as before:")
         lines += [f"  {refusal.id}: {refusal.reason}" for refusal in report.refused]
     return lines
 
@@ -210,6 +211,10 @@ def _hex_line(at: int, row: bytes) -> str:
     return f"{at:08x}  {row.hex(' '):<47}  {shown}"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _chosen(ids: tuple[int, ...], table: str | None, source: str | None) -> Chosen:
     from howdah.loading import Chosen
 
@@ -218,8 +223,10 @@ def _chosen(ids: tuple[int, ...], table: str | None, source: str | None) -> Chos
 
 def _as_dict(reject: KeptReject) -> dict[str, Any]:
     facts = asdict(reject) | {"loaded_at": reject.loaded_at.isoformat()}
-    content = facts.pop("content")
+    del facts["content"]
+    if reject.content is None:
+        return facts
     try:
-        return facts | {"text": content and content.decode()}
+        return facts | {"text": reject.content.decode()}
     except UnicodeDecodeError:
-        return facts | {"hex": content.hex()}
+        return facts | {"hex": reject.content.hex()}

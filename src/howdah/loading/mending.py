@@ -63,12 +63,14 @@ class RetryReport:
 
     Attributes:
         records: Rejected records that are in their tables now.
-        sources: Whole sources that were loaded again, and gave records or new rejects.
+        sources: Files that were loaded again as a whole.
+        rejects: New rejects that these gave.
         refused: Rejects that stay.
     """
 
     records: int
     sources: int
+    rejects: int
     refused: tuple[Refusal, ...]
 
 
@@ -113,9 +115,10 @@ def retry_rejects(
                 records += len(part) - len(still)
                 refused += still
         paths = session.call(doing, lambda conn: _forget(conn, whole, refused))
+    rejects = 0
     for table, files in paths.items():
-        load(files, dsn=dsn, table=table, limits=limits, on_event=on_event)
-    return RetryReport(records, sum(map(len, paths.values())), tuple(refused))
+        rejects += load(files, dsn=dsn, table=table, limits=limits, on_event=on_event).rejects
+    return RetryReport(records, sum(map(len, paths.values())), rejects, tuple(refused))
 
 
 # FOR UPDATE: a load that replaces the source waits for us, or we for it.

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from psycopg import Connection
 
@@ -73,6 +73,7 @@ def load(
     stream_name: str | None = None,
     limits: Limits | None = None,
     max_rejects: int | None = None,
+    on_reject: Literal["keep", "stop"] = "keep",
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
     """Load files of any kind into a table, each record once.
@@ -95,6 +96,7 @@ def load(
             defaults of `Limits`.
         max_rejects: Stop when there are more rejects than this; 0: at the first one.
             None: never.
+        on_reject: "stop" is the same as `max_rejects=0`.
         on_event: Called in this process with what happens, for progress.
 
     Raises:
@@ -105,7 +107,7 @@ def load(
             `max_rejects`; what is committed stays.
     """
     started = time.monotonic()
-    say = RejectLimit(max_rejects, on_event or (lambda _: None))
+    say = RejectLimit(0 if on_reject == "stop" else max_rejects, on_event or (lambda _: None))
     name = pg.TableName.parse(table)
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
     files = find(paths, stream_name=stream_name or f"stdin {moment}")
