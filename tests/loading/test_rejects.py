@@ -449,7 +449,7 @@ def test_whole_source_is_loaded_again_from_its_path(howdah_command, ask, dsn, tm
 
     done = howdah_command("rejects", "retry", "--json")
 
-    assert (done.returncode, json.loads(done.stdout)["rejects"]) == (3, 1)
+    assert (done.returncode, json.loads(done.stdout)["rejects"]) == (3, 2)
     assert json.loads(done.stdout)["sources"] == 2, done.stderr
     assert ask("SELECT count(*) FROM documents WHERE source LIKE '%a.bin'") == [28]
     assert ask(
