@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
     from howdah.loading import (
+        Columns,
         ForkJoinPool,
         LoadReport,
         PoolBroken,
+        ReaderOptions,
         TaskTimedOut,
         WorkerDied,
         fork,
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Columns",
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",
     "PoolBroken",
+    "ReaderOptions",
     "TaskTimedOut",
     "WorkerDied",
     "__version__",

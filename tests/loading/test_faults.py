@@ -204,6 +204,27 @@ def test_backends_that_are_terminated_cost_a_retry_and_no_record(howdah: Howdah,
     ]
 
 
+def test_table_that_is_loaded_aside_takes_its_place_once_though_backends_are_terminated(
+    howdah: Howdah, ask, large, many
+):
+    howdah("load", many)
+    loading = howdah.start("load", large, "--replace", "--workers", 2, "--json")
+    deadline = time.monotonic() + 2.5
+    ended = 0
+    while loading.poll() is None and time.monotonic() < deadline:
+        ended += len(ask(TERMINATE))
+        assert committed(ask) in {4000, RECORDS}  # all old rows, or all new ones
+        time.sleep(random.uniform(0, 0.3))
+    output, errors = loading.communicate(timeout=60)
+
+    assert ended
+    assert loading.returncode == 0, errors
+    assert json.loads(output)["records"] == RECORDS
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+    assert ask("SELECT to_regclass('documents__next') IS NULL") == [True]
+    assert ask("SELECT count(*) FROM howdah.loads WHERE target = 'documents'::regclass") == [1]
+
+
 def test_server_that_stays_away_is_told_and_the_load_can_go_on(make_cluster, base, large):
     running = make_cluster()
     command = Howdah(running.conninfo())

@@ -1,4 +1,4 @@
-"""Options that commands share: which database, and `--json`."""
+"""Options that commands share: which database, how sources are read, and `--json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from howdah.dsn import Dsn, choose
 
-__all__ = ["as_json", "chosen", "database"]
+__all__ = ["as_json", "chosen", "database", "reading"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,27 @@ def database(command: F) -> F:
         ),
     ):
         command = option(command)
+    return command
+
+
+_READING = (
+    ("format", "NAME", "The reader of all sources: csv, yaml, ..."),
+    ("delimiter", "CHAR", "Between cells; also tab, \\x01."),
+    ("quote", "CHAR", "What cells stand in; '' for nothing."),
+    ("escape", "CHAR", "What takes the meaning from the next character."),
+    ("header", "yes|no|A,B,C", "Whether the first line names the columns, or their names."),
+    ("encoding", "NAME", "The encoding of texts: cp1252, ..."),
+    ("null", "TEXT", "Cells with this text are null."),
+    ("at", "PATH", "The values of JSON that are records: '$.items[*]'."),
+    ("element", "NAME", "The elements of XML that are records."),
+    ("widths", "auto|N,N,N", "Columns of fixed widths, in characters."),
+)
+
+
+def reading(command: F) -> F:
+    """Add the options of `howdah.loading.ReaderOptions.of_texts`, under the same names."""
+    for name, metavar, help_text in reversed(_READING):
+        command = click.option(f"--{name}", metavar=metavar, help=help_text)(command)
     return command
 
 

@@ -1,5 +1,6 @@
 """Loading: documents and records of any kind into PostgreSQL, each once."""
 
+from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import (
     ForkJoinPool,
     PoolBroken,
@@ -16,6 +17,7 @@ from howdah.loading.readers import (
     Head,
     Match,
     Reader,
+    ReaderOptions,
     SplittingReader,
     UnreadableSource,
 )
@@ -27,14 +29,15 @@ from howdah.loading.rejectstore import (
     kept_reject,
     reject_groups,
 )
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, Waiting
-from howdah.loading.run import latest_rejects, load
+from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan, Waiting
+from howdah.loading.run import latest_rejects, load, plan
 from howdah.loading.schema import ddl
 
 __all__ = [
     "BadRecord",
     "Batch",
     "Chosen",
+    "Columns",
     "Event",
     "Exported",
     "ForkJoinPool",
@@ -47,10 +50,12 @@ __all__ = [
     "Planned",
     "PoolBroken",
     "Reader",
+    "ReaderOptions",
     "Refusal",
     "RejectGroup",
     "RetryReport",
     "SplittingReader",
+    "TablePlan",
     "TaskTimedOut",
     "UnreadableSource",
     "Waiting",
@@ -62,6 +67,7 @@ __all__ = [
     "kept_reject",
     "latest_rejects",
     "load",
+    "plan",
     "reject_content",
     "reject_groups",
     "retry_rejects",

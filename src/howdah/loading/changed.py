@@ -18,7 +18,9 @@ __all__ = ["has_changed", "reject_changed"]
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and fingerprint(Path(file.path).stat()) != file.fingerprint
+        return not file.is_stream and not file.fingerprint.startswith(
+            fingerprint(Path(file.path).stat())  # how it is read stands behind it
+        )
     except OSError:  # it is gone: what was read of it is what it was
         return False
 

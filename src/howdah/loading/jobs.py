@@ -45,7 +45,7 @@ def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
             told = Told(say, patience)
             conn = None
             try:
-                conn = connection(job.conninfo, job.load.limits)
+                conn = connection(job)
                 if isinstance(job, RangeJob):
                     return load_range(conn, job, told)
                 return load_files(conn, job, told)
@@ -128,24 +128,28 @@ def cannot_be_read_again(path: str, reason: str) -> HowdahError:
 def _connected(job: Job, patience: Patience, doing: str) -> Connection[Any]:
     while True:
         try:
-            return connection(job.conninfo, job.load.limits)
+            return connection(job)
         except NoDatabase as exc:
             patience.bear(exc, doing)
 
 
-_connections: dict[tuple[int, str, Limits], Connection[Any]] = {}
+_connections: dict[tuple[int, str, Limits, bool], Connection[Any]] = {}
 
 
-def connection(conninfo: str, limits: Limits) -> Connection[Any]:
+def connection(job: Job) -> Connection[Any]:
     """Return this process's connection: its first job opens it, and the first after a loss."""
-    key = (os.getpid(), conninfo, limits)  # a forked process must not use its parent's
+    columns, limits = job.load.target.columns, job.load.limits
+    ordered = columns is not None and columns.merges
+    # A forked process must not use its parent's.
+    key = (os.getpid(), job.conninfo, limits, ordered)
     conn = _connections.get(key)
     if conn is None or conn.closed:
-        conn = open_session(conninfo, limits)
+        conn = open_session(job.conninfo, limits)
         # A crash of the server may then lose the last commits, rows and ledger
         # together. The load then finds that they are missing (session.py). Else a
         # worker sleeps while a chunk of WAL reaches the disk.
-        conn.execute("SET synchronous_commit = off")
+        if not ordered:  # what is merged cannot be loaded again behind what follows it
+            conn.execute("SET synchronous_commit = off")
         _connections[key] = conn
         _keep_freed_memory()
     return conn

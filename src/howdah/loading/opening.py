@@ -29,6 +29,7 @@ from howdah.loading.readers import (
     HEAD_BYTES,
     Head,
     Reader,
+    ReaderOptions,
     SplittingReader,
     UnreadableSource,
     reader_for,
@@ -46,6 +47,7 @@ _DEEPEST = 8
 _SPOOL_BYTES = 16 << 20
 """What a member may take in memory before it is spooled to disk, in bytes."""
 
+_DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 _WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
@@ -96,12 +98,14 @@ class _Stream:
         name: The source's name in the table.
         hint: The file's name without folders, and without the suffixes of wrappers taken off.
         file: The bytes, at their start.
+        options: What its reader is told.
         depth: How many wrappers and archives lie around it.
     """
 
     name: str
     hint: str
     file: BinaryIO
+    options: ReaderOptions
     depth: int = 0
 
 
@@ -110,7 +114,9 @@ def open_file(path: str) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(path), 1 << 18)
 
 
-def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
+def open_sources(
+    file: BinaryIO, name: str, options: ReaderOptions = _DEFAULT
+) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file: itself, or the members of the archive that it is.
 
     Each is valid until the next one is asked for.
@@ -118,24 +124,30 @@ def open_sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
     Args:
         file: Its bytes, at their start.
         name: The source's name.
+        options: What its reader is told.
     """
-    yield from _enter(_Stream(name, name.rpartition("/")[2], file))
+    yield from _enter(_Stream(name, name.rpartition("/")[2], file, options))
 
 
-def splitter_of(file: BinaryIO, name: str) -> SplittingReader | None:
+def splitter_of(
+    file: BinaryIO, name: str, options: ReaderOptions = _DEFAULT
+) -> SplittingReader | None:
     """Return the reader of a file whose records many workers can share; None: one must read it.
 
     Args:
         file: Can seek; it is left at its start.
         name: The source's name.
+        options: What its reader is told.
 
     Raises:
-        UnreadableSource: The file is empty.
+        UnreadableSource: The file is empty, or its reader does not take the options.
     """
     with ExitStack() as spooled:
-        _, head = _look(_Stream(name, name.rpartition("/")[2], file), spooled)
+        _, head = _look(_Stream(name, name.rpartition("/")[2], file, options), spooled)
     file.seek(0)
-    reader = reader_for(head)
+    if _is_wrapped(head):
+        return None
+    reader = reader_for(head, options, archive=_is_archive(head))
     return reader.splitter(head) if isinstance(reader, SplittingReader) else None
 
 
@@ -143,7 +155,7 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
     try:
         with ExitStack() as spooled:
             stream, head = _unwrapped(stream, spooled)
-            reader = reader_for(head)
+            reader = reader_for(head, stream.options, archive=_is_archive(head))
             if reader is not None:
                 file = _seekable(stream, spooled) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
@@ -157,6 +169,14 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
         yield Unopened(stream.name, str(exc))
     except _DAMAGE as exc:
         yield Unopened(stream.name, f"it cannot be unpacked: {exc}")
+
+
+def _is_archive(head: Head) -> bool:
+    return bool(head.members) or head.data[_TAR_MAGIC] == b"ustar"
+
+
+def _is_wrapped(head: Head) -> bool:
+    return head.data.startswith(tuple(_WRAPPERS))
 
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:

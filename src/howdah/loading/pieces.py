@@ -36,11 +36,11 @@ class Failure:
 Piece = Batch | BadRecord | Failure
 
 
-def read_pieces(items: Iterable[Item], first: int = 1) -> Iterator[Piece]:
+def read_pieces(items: Iterable[Item], first: int = 1, *, untyped: bool = False) -> Iterator[Piece]:
     """Yield what a reader reads, and its failure as the last piece."""
     last: Batch | BadRecord | None = None
     try:
-        for piece in as_batches(items, first=first):
+        for piece in as_batches(items, first=first, untyped=untyped):
             yield piece
             last = piece
     except UnreadableSource as exc:

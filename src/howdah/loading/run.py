@@ -9,55 +9,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import ledger, rejects, schema
-from howdah.loading.begun import Begun, begin, finish
-from howdah.loading.changed import has_changed, reject_changed
-from howdah.loading.chunks import CHUNK_BYTES, cut
-from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
-from howdah.loading.jobs import cannot_be_read_again, run, run_stream
+from howdah.loading import ledger, rejects, replacing, schema
+from howdah.loading.columns import Columns
 from howdah.loading.limits import Limits
-from howdah.loading.opening import open_file, splitter_of
-from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
+from howdah.loading.readers import (
+    ReaderOptions,
+    check_format,
+)
+from howdah.loading.records import json_text
 from howdah.loading.rejectlimit import RejectLimit
-from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.report import Event, LoadReport, TablePlan
+from howdah.loading.rounds import Rounds
+from howdah.loading.sampling import sample
 from howdah.loading.session import Session
 from howdah.loading.slots import most_workers
-from howdah.loading.sources import SourceFile, find
-from howdah.loading.target import Load, prepare
-from howdah.loading.work import (
-    FilesJob,
-    Job,
-    RangeJob,
-    how_cut,
-)
+from howdah.loading.sources import find
+from howdah.loading.target import Load, Target, prepare
 
-__all__ = ["latest_rejects", "load"]
-
-T = TypeVar("T")
-
-CHECK_INTERVAL_S = 0.5
-"""How often the number of rejects is looked at while all workers are busy, in seconds."""
-
-FILES_PER_JOB = 64
-"""How many small files may share a task and a transaction."""
-
-TIME_LIMIT_S = 300.0
-"""How long a worker may take over a task of small files before it is killed, in seconds.
-
-The files are then tried one by one, and the one that hangs becomes a reject.
-"""
+__all__ = ["latest_rejects", "load", "plan"]
 
 _MOST_WORKERS = 8
 """Workers by default, at most: each holds a connection slot of the server."""
@@ -70,7 +47,11 @@ def load(
     table: str = "documents",
     workers: int | None = None,
     again: bool = False,
+    columns: Columns | None = None,
+    truncate: bool = False,
+    replace: bool = False,
     stream_name: str | None = None,
+    options: ReaderOptions | None = None,
     limits: Limits | None = None,
     max_rejects: int | None = None,
     on_reject: Literal["keep", "stop"] = "keep",
@@ -90,8 +71,15 @@ def load(
         workers: Worker processes, a connection each; None: one for each core
             that this process may use, 8 at most.
         again: Load sources again though they are unchanged.
+        columns: Have a column for each attribute, and merge rows by a key; None: one
+            jsonb column for all, but in a table that is there and has other columns.
+        truncate: Empty the table first.
+        replace: Load into a table aside that takes the table's place when all is
+            loaded: readers see all old rows or all new ones.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
+        options: How the sources are to be read; a source that was loaded with
+            other options counts as changed.
         limits: How long to wait for a server that is away, and for locks; None: the
             defaults of `Limits`.
         max_rejects: Stop when there are more rejects than this; 0: at the first one.
@@ -100,7 +88,7 @@ def load(
         on_event: Called in this process with what happens, for progress.
 
     Raises:
-        UsageError: A path or the table's name leads to nothing.
+        UsageError: A path, the table's name or the options' format leads to nothing.
         NoDatabase: The server cannot be reached.
         Refused: The role may not, or the table has other columns.
         HowdahError: The server failed on the way, or there are more rejects than
@@ -110,23 +98,36 @@ def load(
     say = RejectLimit(0 if on_reject == "stop" else max_rejects, on_event or (lambda _: None))
     name = pg.TableName.parse(table)
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    files = find(paths, stream_name=stream_name or f"stdin {moment}")
-    conninfo, limits, doing = _conninfo(dsn), limits or Limits(), f"load into {name}"
+    options, limits = options or ReaderOptions(), limits or Limits()
+    check_format(options)
+    files = find(paths, stream_name=stream_name or f"stdin {moment}", how=str(options))
+    conninfo, doing = _conninfo(dsn), f"load into {name}"
+
+    def prepared(conn: Connection[Any]) -> Target:
+        schema.install(conn)
+        target = prepare(conn, name, columns, files, options)
+        if truncate:
+            replacing.truncate(conn, target)
+        ledger.forget_if_emptied(conn, target)
+        return target
+
     with Session(conninfo, limits, say) as session, pg.explained(doing):
-        session.call(doing, schema.install)
-        target = session.call(doing, lambda conn: prepare(conn, name))
-        session.table = target.oid
+        old = session.call(doing, prepared)
+        session.table = old.oid
+        target = session.call(doing, lambda conn: replacing.aside(conn, old)) if replace else old
         now = session.call(doing, _clock)
-        this = Load(target, now, now if again else None, limits)
-        wanted = session.call(doing, lambda conn: most_workers(conn, workers or _cpus()))
-        outcome = _Run(session, conninfo, this, say).load(files, wanted)
+        this = Load(target, now, now if again else None, options, limits)
+        wanted = _workers(this, workers)
+        wanted = session.call(doing, lambda conn: most_workers(conn, wanted))
+        outcome = Rounds(session, conninfo, this, say, old if replace else None).load(files, wanted)
     say.check()
     seconds = time.monotonic() - started
     return LoadReport(
-        table=str(this.target),
+        table=str(old),
         sources=outcome.sources,
         skipped=outcome.skipped,
         records=outcome.records,
+        rows=outcome.rows,
         rejects=outcome.rejects,
         repaired=outcome.repaired,
         chunks=outcome.chunks,
@@ -134,6 +135,47 @@ def load(
         seconds=round(seconds, 3),
         records_per_second=round(outcome.records / seconds, 1),
     )
+
+
+def plan(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    table: str = "documents",
+    columns: Columns | None = None,
+    options: ReaderOptions | None = None,
+) -> TablePlan:
+    """Return the table that a load of files would make, and its first rows; touch no database.
+
+    Args:
+        paths: As in `load`.
+        table: Its name.
+        columns: As in `load`; None: without a key and a column for the rest.
+        options: As in `load`.
+
+    Raises:
+        UsageError: A path or the table's name leads to nothing.
+        Refused: The files hold no records, or none with such a key.
+    """
+    from howdah.loading import typed
+
+    columns = columns or Columns()
+    found = sample(find(paths, stream_name="stdin"), options or ReaderOptions())
+    definitions = typed.planned(found, columns.key, columns.extra)
+    name = pg.TableName.parse(table)
+    return TablePlan(
+        table=str(name),
+        create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
+        columns=tuple(definitions),
+        rows=tuple(
+            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
+        ),
+    )
+
+
+def _shown(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json_text(value)
 
 
 def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
@@ -158,219 +200,11 @@ def _clock(conn: Connection[Any]) -> datetime:
     return moment
 
 
-def _without_finished(
-    conn: Connection[Any], load: Load, files: list[SourceFile]
-) -> tuple[list[SourceFile], int]:
-    """Return the files to load, and how many sources need no loading."""
-    ledger.forget_if_emptied(conn, load.target)
-    known = ledger.finished(conn, load, [file.name for file in files])
-    todo, skipped = [], 0
-    for file in files:
-        before = known.get(file.name)
-        if before is not None and (before.ours or before.fingerprint == file.fingerprint):
-            skipped += before.sources
-        else:
-            todo.append(file)
-    return todo, skipped
-
-
-@dataclass(slots=True)
-class _Chunks:
-    """A file of several chunks: how many it has, and how many of them are not committed."""
-
-    file: SourceFile
-    number: int
-    left: int
-
-
-class _Run:
-    """The parent's side of a load: cuts files into jobs, finishes files whose chunks are in."""
-
-    def __init__(self, session: Session, conninfo: str, load: Load, say: RejectLimit) -> None:
-        self._session = session
-        self._conninfo = conninfo
-        self._load = load
-        self._say = say
-        self._doing = f"load into {load.target}"
-        self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
-        self._outcome = Outcome()
-
-    def load(self, files: list[SourceFile], workers: int) -> Outcome:
-        """Load files in rounds, until no crash can have taken what was reported (session.py)."""
-        for number in count(1):
-            self._session.begin_round()
-            todo, skipped = self._call(lambda conn: _without_finished(conn, self._load, files))
-            if number == 1:
-                size = sum(file.size_bytes for file in todo)
-                self._say(Planned(str(self._load.target), len(todo), skipped, size))
-                self._outcome += Outcome(skipped=skipped)
-            elif todo:
-                self._count_anew(todo)
-            self._load_round(todo, workers)
-            if self._session.once(
-                self._doing, lambda conn: ledger.close(conn, self._load, self._outcome)
-            ):
-                break
-        return self._outcome
-
-    def _close(self, conn: Connection[Any]) -> None:
-        ledger.close(conn, self._load, self._outcome)
-
-    def _load_round(self, todo: list[SourceFile], workers: int) -> None:
-        for stream in [file for file in todo if file.is_stream]:
-            job = FilesJob(self._conninfo, self._load, (stream,))
-            self._outcome += run_stream(job, self._say.and_check)
-        todo = [file for file in todo if not file.is_stream]
-        if todo:
-            self._load_files(todo, workers)
-
-    def _count_anew(self, missing: list[SourceFile]) -> None:
-        """Count what is committed after a crash: what the ledger still has of this load."""
-        for stream in [file for file in missing if file.is_stream]:
-            raise cannot_be_read_again(stream.path, "the server lost what it had committed")
-        kept = self._call(lambda conn: ledger.committed(conn, self._load))
-        size = sum(file.size_bytes for file in missing)
-        before = self._outcome
-        self._outcome = replace(
-            before,
-            sources=kept.sources,
-            records=kept.records,
-            rejects=kept.rejects,
-            bytes=max(before.bytes - size, 0),
-        )
-        self._say(self._outcome - before)
-
-    def _load_files(self, files: list[SourceFile], workers: int) -> None:
-        """Load files, none of them a stream."""
-        running: dict[Future[Outcome], Job] = {}
-        instead: deque[Job] = deque()  # of jobs that took their worker with them
-        load_readers()
-        with ForkJoinPool(workers, on_event=self._say) as pool:
-            jobs = self._jobs(files)
-            while True:
-                # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
-                while len(running) < 2 * workers:
-                    job = instead.popleft() if instead else next(jobs, None)
-                    if job is None:
-                        break
-                    running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
-                if not running:
-                    return
-                done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
-                for future in done:
-                    instead += self._after(running.pop(future), future)
-                self._say.check()
-
-    def _call(self, work: Callable[[Connection[Any]], T]) -> T:
-        return self._session.call(self._doing, work)
-
-    def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
-        """Yield what the workers are to do: what takes longest first."""
-        large = sorted(
-            (file for file in files if file.size_bytes > CHUNK_BYTES),
-            key=lambda file: -file.size_bytes,
-        )
-        split: list[tuple[SourceFile, SplittingReader]] = []
-        for file in large:
-            reader = _splitter(file)
-            if reader is None:
-                yield FilesJob(self._conninfo, self._load, (file,))
-            else:
-                split.append((file, reader))
-        for file, reader in split:
-            yield from self._range_jobs(file, reader)
-        for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
-            yield FilesJob(self._conninfo, self._load, group)
-
-    def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
-        begun = self._call(
-            lambda conn: begin(
-                conn,
-                self._load,
-                name=file.name,
-                fingerprint=file.fingerprint,
-                cut=how_cut(reader.name),
-            )
-        )
-        if begun is None:  # another load has finished it meanwhile
-            self._add(Outcome(skipped=1, bytes=file.size_bytes))
-            return
-        chunks = _Chunks(file, number=0, left=1)  # one for the cutting itself
-        self._chunks[begun.id] = chunks
-        bare = replace(begun, done=frozenset())  # each job carries it through a pipe
-        with open_file(file.path) as opened:
-            for chunk in cut(opened, reader):
-                chunks.number += 1
-                if chunk.number in begun.done:
-                    self._say(Outcome(bytes=chunk.length))
-                    continue
-                chunks.left += 1
-                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
-        self._chunk_done(begun)
-
-    def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:
-        """Take a finished job's outcome; return the jobs that are to be done in its place."""
-        try:
-            self._outcome += future.result()
-        except (WorkerDied, TaskTimedOut) as exc:
-            if job.failed is not None:  # even without reading anything
-                raise
-            return _smaller(job, exc.message)
-        if isinstance(job, RangeJob):
-            self._chunk_done(job.begun)
-        return ()
-
-    def _chunk_done(self, begun: Begun) -> None:
-        chunks = self._chunks[begun.id]
-        chunks.left -= 1
-        if not chunks.left:
-            del self._chunks[begun.id]
-            if not self._call(lambda conn: finish(conn, self._load, begun, chunks.number)):
-                self._session.lost = True  # the next round loads what is missing
-                return
-            self._add(Outcome(sources=1))
-            if has_changed(chunks.file):
-                self._add(self._call(lambda conn: reject_changed(conn, self._load, chunks.file)))
-
-    def _add(self, outcome: Outcome) -> None:
-        self._outcome += outcome
-        self._say(outcome)
-
-
-def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield small files in groups that fit one transaction."""
-    group: list[SourceFile] = []
-    size = 0
-    for file in files:
-        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) == FILES_PER_JOB):
-            yield tuple(group)
-            group, size = [], 0
-        group.append(file)
-        size += file.size_bytes
-    if group:
-        yield tuple(group)
-
-
-def _smaller(job: Job, reason: str) -> list[Job]:
-    """Return what to do in the place of a job that took its worker with it, twice."""
-    if isinstance(job, FilesJob) and len(job.files) > 1:
-        return [replace(job, files=(file,)) for file in job.files]
-    return [replace(job, failed=reason)]
-
-
-def _time_limit_s(job: Job) -> float | None:
-    """Return how long a job may take: small files only, for record files may be of any length."""
-    small = isinstance(job, FilesJob) and job.files[0].size_bytes <= CHUNK_BYTES
-    # A worker that waits for the server does not hang.
-    return TIME_LIMIT_S + 2 * job.load.limits.retry_for_s if small else None
-
-
-def _splitter(file: SourceFile) -> SplittingReader | None:
-    try:
-        with open_file(file.path) as opened:
-            return splitter_of(opened, file.name)
-    except (OSError, UnreadableSource):
-        return None  # its worker will say what is wrong
+def _workers(load: Load, wanted: int | None) -> int:
+    """Return how many workers to use: one where the order of the records matters."""
+    if load.target.columns is not None and load.target.columns.merges:
+        return 1
+    return wanted or _cpus()
 
 
 def _cpus() -> int:

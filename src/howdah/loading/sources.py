@@ -52,7 +52,7 @@ class SourceFile:
 
 
 def find(
-    paths: Iterable[str | os.PathLike[str]], *, stream_name: str = "stdin"
+    paths: Iterable[str | os.PathLike[str]], *, stream_name: str = "stdin", how: str = ""
 ) -> list[SourceFile]:
     """Return the files that paths, folders and glob patterns name, each once, in their order.
 
@@ -62,6 +62,7 @@ def find(
     Args:
         paths: Files, folders, patterns with `*`, `?`, `[...]` or `**`, or `-`.
         stream_name: What standard input is called in the table.
+        how: How they are to be read: part of each fingerprint, behind the file's own.
 
     Raises:
         UsageError: A path or pattern that leads to nothing.
@@ -73,7 +74,7 @@ def find(
                 found[file] = SourceFile(file, stream_name, 0, "")
             else:
                 absolute = os.path.abspath(file)
-                found.setdefault(absolute, _source_file(absolute))
+                found.setdefault(absolute, _source_file(absolute, how))
     return list(found.values())
 
 
@@ -99,12 +100,12 @@ def source_name(text: str) -> str:
     return f"{encoded[: _NAME_BYTES - 70].decode('utf-8', 'ignore')}... {digest}"
 
 
-def _source_file(path: str) -> SourceFile:
+def _source_file(path: str, how: str) -> SourceFile:
     facts = os.stat(path)
     name = source_name(path)
     if not stat.S_ISREG(facts.st_mode):
         return SourceFile(path, name, 0, "")
-    return SourceFile(path, name, facts.st_size, fingerprint(facts))
+    return SourceFile(path, name, facts.st_size, f"{fingerprint(facts)} {how}".rstrip())
 
 
 def _expand(path: str) -> Iterator[str]:

@@ -23,9 +23,11 @@ from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
-from howdah.loading.opening import Opened, Unopened, open_file, open_sources
+from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
+    ReaderOptions,
+    Rows,
     SplittingReader,
     reader_named,
 )
@@ -102,10 +104,10 @@ def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], No
     return loader.outcome
 
 
-def _sources(file: BinaryIO, name: str) -> Iterator[Opened | Unopened]:
+def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
-        yield from open_sources(file, name)
+        yield from open_sources(file, name, options)
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -161,7 +163,7 @@ class _FileLoader:
         """Load each source in a file; return how many of them are members of an archive."""
         done: dict[str, ledger.Counts | None] = {}
         members, said = 0, 0
-        for source in _sources(opened, file.name):
+        for source in _sources(opened, file.name, self._load.options):
             if source.name != file.name:
                 if not members:
                     done = ledger.finished_members(
@@ -180,7 +182,7 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        chunks = chunks_of(read_pieces(source.reader.read(source.file, source.name)))
+        chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
             self._wait(file, source.name, source.reader.name, first)
@@ -209,7 +211,16 @@ class _FileLoader:
         if ours is None:
             self._say(Outcome(skipped=1))
         else:
-            self._say(Outcome(sources=1, records=ours.records, rejects=ours.rejects))
+            counts = {"records": ours.records, "rows": ours.records, "rejects": ours.rejects}
+            self._say(Outcome(sources=1, **counts))
+
+    def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
+        if self._load.target.columns is not None and source.name == file.name:
+            rows = _rows_of(file, self._load.options)
+            if rows is not None:
+                return iter([rows])
+        items = source.reader.read(source.file, source.name)
+        return read_pieces(items, untyped=source.reader.untyped)
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
@@ -251,6 +262,7 @@ def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting
         sources=len(counts),
         skipped=len(waiting) - len(counts),
         records=sum(source.records for source in counts),
+        rows=delivered.rows + sum(source.records for source in before),
         rejects=sum(source.rejects for source in counts),
         repaired=delivered.repaired,
         chunks=1,
@@ -265,13 +277,15 @@ def _commit_chunk(
     slices: Iterable[Iterator[Piece]],
 ) -> Outcome:
     """Commit a chunk, whose pieces may come in slices, so that they fit in memory."""
-    records = repaired = rejected = 0
+    records = rows = repaired = rejected = 0
     with conn.transaction():
         if not claim_chunk(conn, load, begun, number):
             # What this load's own worker committed before it died counts as loaded.
             ours = chunk_of_ours(conn, load, begun, number)
             return (
-                Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
+                Outcome(records=ours.records, rows=ours.records, rejects=ours.rejects, chunks=1)
+                if ours
+                else Outcome()
             )
         current = replace(load, loaded_at=begun.loaded_at)
         for pieces in slices:
@@ -281,10 +295,25 @@ def _commit_chunk(
             bad += delivered.rejects
             rejects.keep(conn, current, bad)
             records += delivered.records.get(begun.name, 0)
+            rows += delivered.rows
             repaired += delivered.repaired
             rejected += len(bad)
         count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, rejected))
-    return Outcome(records=records, rejects=rejected, repaired=repaired, chunks=1)
+    return Outcome(records=records, rows=rows, rejects=rejected, repaired=repaired, chunks=1)
+
+
+def _rows_of(file: SourceFile, options: ReaderOptions) -> Rows | None:
+    """Return a file as rows that COPY can take, where it is such a file."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_file(file.path))
+        reader = splitter_of(opened, file.name, options)
+        if reader is None:
+            return None
+        start = reader.start(opened)
+        rows = reader.rows(opened, start, file.size_bytes - start, 1)
+        if rows is not None:
+            stack.pop_all()  # it is read later
+        return rows
 
 
 def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], None]) -> Outcome:
@@ -295,11 +324,16 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
             place = f"bytes {chunk.offset} to {chunk.offset + chunk.length}"
             pieces: Iterator[Piece] = iter([Failure(job.failed, place)])
         else:
-            reader = reader_named(job.reader)
+            reader = reader_named(job.reader, job.load.options)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
-            items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
-            pieces = read_pieces(items, chunk.first)
+            span = chunk.offset, chunk.length, chunk.first
+            rows = reader.rows(file, *span) if job.load.target.columns else None
+            if rows is not None:
+                pieces = iter([rows])
+            else:
+                items = reader.read_range(file, *span)
+                pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
     outcome += Outcome(bytes=chunk.length)
     say(outcome)

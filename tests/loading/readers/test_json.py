@@ -53,7 +53,7 @@ def test_json_test_suite(name):
 def test_an_array_gives_its_elements_however_the_file_falls_into_blocks(values, indent, size):
     data = json.dumps(values, indent=indent).encode()
     blocks = (data[at : at + size] for at in range(0, len(data), size))
-    found = texts(module._records(module._texts(blocks)))  # noqa: SLF001  blocks are of 1 MiB
+    found = texts(module.in_batches(module._texts(blocks)))  # noqa: SLF001  blocks are of 1 MiB
     assert [json.loads(text) for text in found] == values
 
 

@@ -37,7 +37,7 @@ def test_ranges_that_cut_finds_give_what_the_whole_file_gives(lines, size):
 def test_a_line_longer_than_jsonb_can_hold_is_one_bad_record_and_the_rest_is_read():
     data = b'{"a":1}\n' + b"x" * 5000 + b'\n{"a":2}\n'
     blocks = [data[at : at + 100] for at in range(0, len(data), 100)]
-    found = list(module._batches(blocks, 1, 1000))  # noqa: SLF001  the limit is 256 MiB
+    found = list(module.batches_of_lines(blocks, 1, 1000))  # the limit is 256 MiB
     good = [
         (number, text)
         for b in found

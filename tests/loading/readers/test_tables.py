@@ -99,6 +99,10 @@ def test_a_column_named_sheet_keeps_its_name_in_a_workbook_of_one_sheet():
     assert items(Spreadsheet(), workbook([text("sheet")], [text("a")])) == [{"sheet": "a"}]
 
 
+def test_a_workbook_of_column_names_alone_has_no_records():
+    assert items(Spreadsheet(), workbook([text("a"), text("b")])) == []
+
+
 def opendocument(rows):
     """Return an ODS file of text cells."""
     names = " ".join(
@@ -136,11 +140,11 @@ def test_an_opendocument_spreadsheet_is_rows_and_no_document():
         (b"no spreadsheet", "broken or cut off"),
         ((DOCUMENTS / "test.xlsx").read_bytes()[:5000], "broken or cut off"),
         ((DOCUMENTS / "test.xls").read_bytes()[:5000], "broken or cut off"),
-        (workbook([text("only")]), "No sheet has a row"),
+        (workbook(), "No sheet has a row"),
         (workbook([text("a")]).replace(b"</sheetData>", b"</sheetDat>>"), "broken or cut off"),
         (ole("EncryptionInfo", "EncryptedPackage"), "encrypted with a password"),
     ],
-    ids=["empty", "text", "xlsx", "xls", "header", "xml", "encrypted"],
+    ids=["empty", "text", "xlsx", "xls", "rows", "xml", "encrypted"],
 )
 def test_a_workbook_that_cannot_be_read_says_why_in_one_sentence(data, reason):
     with pytest.raises(UnreadableSource, match=reason):

@@ -4,13 +4,16 @@ The contract: `recognise` looks at the head of a source and says how sure it
 is; the surest reader of the registry gets the source. `read` then yields, in
 order, any mixture of
 
-- a mapping: the attributes of one record;
+- a mapping: the attributes of one record (a list, text or number makes one too);
 - a `Batch`: many records whose JSON text is at hand, for readers that need not parse;
 - a `BadRecord`: one record that cannot be read, with its place and its bytes;
 
 and raises `UnreadableSource` when the source as a whole cannot be read. Records
 are numbered from 1 in the order in which they are yielded (a bad one counts),
 but for batches and bad records that bring their numbers.
+
+What the user says about the sources reaches a reader by `with_options`, before
+anything else is asked of it.
 
 A third party adds a reader by an entry point of the group `howdah.readers`
 that names a subclass of `Reader`.
@@ -19,13 +22,16 @@ that names a subclass of `Reader`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from howdah.errors import UsageError
+from howdah.loading.readers.options import ReaderOptions
 
 __all__ = [
     "HEAD_BYTES",
@@ -37,8 +43,11 @@ __all__ = [
     "Lines",
     "Match",
     "Reader",
+    "ReaderOptions",
+    "Rows",
     "SplittingReader",
     "UnreadableSource",
+    "check_format",
     "load_readers",
     "reader_for",
     "reader_named",
@@ -47,11 +56,29 @@ __all__ = [
 HEAD_BYTES = 65_536
 """How much of a source a reader sees before it is chosen, in bytes."""
 
+# Of two that are equally sure of a source, the first one reads it.
 _BUILT_IN = (
+    "howdah.loading.readers.fixedwidth:FixedWidth",
+    "howdah.loading.readers.accesslog:AccessLog",
+    "howdah.loading.readers.geojson:GeoJSONSeq",
+    "howdah.loading.readers.geojson:GeoJSON",
     "howdah.loading.readers.lines:NDJSON",
     "howdah.loading.readers.lines:CSV",
     "howdah.loading.readers.jsontext:JSON",
     "howdah.loading.readers.tables:Spreadsheet",
+    "howdah.loading.readers.columnar:Parquet",
+    "howdah.loading.readers.columnar:ORC",
+    "howdah.loading.readers.columnar:ArrowFile",
+    "howdah.loading.readers.columnar:ArrowStream",
+    "howdah.loading.readers.avro:Avro",
+    "howdah.loading.readers.sqlite:SQLite",
+    "howdah.loading.readers.xmlrecords:XMLRecords",
+    "howdah.loading.readers.yamltext:YAML",
+    "howdah.loading.readers.settings:TOML",
+    "howdah.loading.readers.settings:INI",
+    "howdah.loading.readers.contentlines:VCard",
+    "howdah.loading.readers.contentlines:ICalendar",
+    "howdah.loading.readers.mbox:Mbox",
     "howdah.loading.readers.documents:Document",
 )
 
@@ -103,11 +130,13 @@ class Batch:
         texts: One JSON text a record, UTF-8, without a check that it is valid.
         repaired: How many of the texts differ from what the source held, since
             jsonb cannot store that (see docs/reference/loading.md).
+        untyped: That of the reader.
     """
 
     numbers: Sequence[int]
     texts: list[bytes]
     repaired: int = 0
+    untyped: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -168,6 +197,58 @@ class Lines(Batch):
         return known
 
 
+class Rows(Batch):
+    """Rows of a delimited text that COPY can take as they are, in its csv format.
+
+    Args:
+        names: What the header calls the columns.
+        delimiter: One ASCII character.
+        blocks: The text, in UTF-8, its rows complete; read once and kept.
+        pieces: Reads the text as the reader does otherwise, where COPY refuses it.
+        first: The number of the first row.
+        size_bytes: How long the text is, in bytes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        delimiter: str,
+        blocks: Iterator[bytes],
+        pieces: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]],
+        *,
+        first: int,
+        size_bytes: int,
+    ) -> None:
+        self.__dict__.update(
+            names=names, delimiter=delimiter, first=first, repaired=0, _size_bytes=size_bytes
+        )
+        self.__dict__.update(_blocks=blocks, _kept=[], _pieces=pieces)
+
+    if TYPE_CHECKING:
+        names: Sequence[str]
+        delimiter: str
+        first: int
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the text."""
+        kept: list[bytes] = self.__dict__["_kept"]
+        yield from kept
+        for block in self.__dict__["_blocks"]:
+            kept.append(block)
+            yield block
+
+    def pieces(self) -> Iterator[Batch | BadRecord]:
+        """Yield the records, as the reader reads them where it does not pass them on."""
+        read: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]] = self.__dict__["_pieces"]
+        return read(self.blocks())
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Batch`."""
+        size: int = self.__dict__["_size_bytes"]
+        return size
+
+
 @dataclass(frozen=True, slots=True)
 class BadRecord:
     """A record that cannot be read.
@@ -195,6 +276,17 @@ class Reader(ABC):
     """What reports and the ledger call it: "csv", "pdf"."""
     seeks: bool = False
     """Whether `read` needs a file that can seek; a stream is then spooled first."""
+    untyped: bool = False
+    """Whether all values are texts, since the format has no numbers: CSV, say."""
+    takes: frozenset[str] = frozenset()
+    """Which attributes of `ReaderOptions` it takes; others make its sources rejects."""
+
+    def with_options(self, options: ReaderOptions) -> Reader:  # noqa: ARG002  for overriding
+        """Return the reader that does as the options say: this one where it takes none.
+
+        It is asked before `recognise`, so that an option may help to recognise a source.
+        """
+        return self
 
     @abstractmethod
     def recognise(self, head: Head) -> Match:
@@ -246,6 +338,14 @@ class SplittingReader(Reader):
     def cut(self, block: bytes | bytearray) -> Cut:
         """Return where the last complete record of a block that starts with a record ends."""
 
+    def cut_rows(self, block: bytes | bytearray) -> Cut:
+        """Return as `cut` does, for `rows`: it may count blank lines, if that is faster."""
+        return self.cut(block)
+
+    def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:  # noqa: ARG002
+        """Return a range as rows that COPY can take, or None; the arguments are `read_range`'s."""
+        return None
+
     @abstractmethod
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """Yield the records in a range that `cut` has found.
@@ -268,21 +368,58 @@ def _registry() -> tuple[Reader, ...]:
     return tuple(readers)
 
 
+_DEFAULT = ReaderOptions()
+
+
+@cache
+def _readers(options: ReaderOptions) -> tuple[Reader, ...]:
+    return tuple(reader.with_options(options) for reader in _registry())
+
+
 def load_readers() -> None:
     """Import every reader now: a process that is about to fork workers does it once for all."""
     _registry()
 
 
-def reader_for(head: Head) -> Reader | None:
-    """Return the reader that is surest of a source, or None if no reader knows it."""
-    best, surest = None, Match.NO
-    for reader in _registry():
-        match = reader.recognise(head)
-        if match > surest:
-            best, surest = reader, match
+def check_format(options: ReaderOptions) -> None:
+    """Raise UsageError where the options name a reader that there is not."""
+    known = sorted({reader.name for reader in _registry()} if options.format else ())
+    if options.format and options.format not in known:
+        raise UsageError(
+            f"There is no reader {options.format!r} for --format.",
+            next_step=f"Name one of: {', '.join(known)}.",
+        )
+
+
+def reader_for(
+    head: Head, options: ReaderOptions = _DEFAULT, *, archive: bool = False
+) -> Reader | None:
+    """Return the reader that is surest of a source, or None if no reader knows it.
+
+    Args:
+        head: The source's head.
+        options: What the user says; with a format, that one's reader it is.
+        archive: Whether the source is an archive: it is then entered, whatever
+            the format, unless some reader knows it as a document.
+
+    Raises:
+        UnreadableSource: The reader does not take an option that is given.
+    """
+    given = options.given()
+    best, surest = None, (Match.NO, False)
+    for reader in _readers(options):
+        rank = (reader.recognise(head), given <= reader.takes)
+        if rank[0] and rank > surest:
+            best, surest = reader, rank
+    if options.format and (best is not None or not archive):
+        best = reader_named(options.format, options)
+    if best is not None and (other := sorted(given - best.takes)):
+        raise UnreadableSource(
+            f"the reader {best.name!r} reads it, which has no option --{other[0]}"
+        )
     return best
 
 
-def reader_named(name: str) -> Reader:
+def reader_named(name: str, options: ReaderOptions = _DEFAULT) -> Reader:
     """Return the reader of that name; raises KeyError where there is none."""
-    return {reader.name: reader for reader in _registry()}[name]
+    return {reader.name: reader for reader in reversed(_readers(options))}[name]

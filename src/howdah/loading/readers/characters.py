@@ -36,6 +36,7 @@ _DOUBLE_BYTE = (
     ("gb18030", rb"[\xa1\xa3\xb0-\xd7][\xa1-\xfe]"),
     ("big5", rb"[\xa1\xa4-\xc6][\x40-\x7e\xa1-\xfe]"),
 )
+_SHIFTING = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 _SAMPLE_BYTES = 8192
 _ENOUGH = 0.8
 
@@ -63,8 +64,12 @@ def encoding_of(head: bytes) -> str:
 
 
 def is_wide(encoding: str) -> bool:
-    """Say whether bytes below 128 may be parts of other characters: UTF-16 and UTF-32."""
-    return encoding.startswith(("utf-16", "utf-32"))
+    """Say whether a newline or comma may be parts of other characters, or other bytes.
+
+    So it is in UTF-16 and UTF-32, in codes that shift to another alphabet, and in EBCDIC.
+    """
+    name = codecs.lookup(encoding).name.removesuffix("-sig")
+    return name.startswith(_SHIFTING) or "\n,".encode(name) != b"\n,"
 
 
 def decoded(data: bytes) -> tuple[str, str]:

@@ -38,7 +38,7 @@ from howdah.loading.readers.mediatypes import (
 from howdah.loading.readers.ole import stream_names
 from howdah.loading.readers.panics import panics_as_unreadable
 
-__all__ = ["DOCUMENT_LIMIT_BYTES", "Document"]
+__all__ = ["DOCUMENT_LIMIT_BYTES", "Document", "mail_record"]
 
 DOCUMENT_LIMIT_BYTES = 1 << 30
 """How large a document may be: it is held in memory, in bytes."""
@@ -142,6 +142,11 @@ class Document(Reader):
             ((m, MAIL) for m in messages(data)) if kind == MBOX else [(data, kind)]
         ):
             yield _record(part, part_kind, name)
+
+
+def mail_record(data: bytes) -> dict[str, Any]:
+    """Return the attributes of one message, as those of a file that holds it alone."""
+    return _record(data, MAIL, "")
 
 
 def _kind(data: bytes, name: str) -> str:

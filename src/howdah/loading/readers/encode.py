@@ -32,7 +32,10 @@ _ESCAPES = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])"
     rb"|\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-_HARMLESS = frozenset({str, int, bool, type(None), Decimal, dt.datetime, dt.date})
+_BYTES = (bytes, bytearray, memoryview)
+_HARMLESS = frozenset(
+    {str, int, bool, type(None), Decimal, dt.datetime, dt.date, dt.time, dt.timedelta, *_BYTES}
+)
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -40,8 +43,10 @@ class TooDeep(ValueError):
     """Raised for what is nested more deeply than Python can follow; PostgreSQL may."""
 
 
-def encode(attributes: Mapping[Any, Any]) -> tuple[bytes, bool]:
+def encode(attributes: Any) -> tuple[bytes, bool]:
     """Return attributes as the JSON text of an object, and whether it had to be repaired.
+
+    What is no mapping becomes the JSON text that it is: an array, a string, a number.
 
     Dates and times become ISO 8601, timedeltas ISO 8601 durations, bytes
     base64, sets arrays, and unknown objects their `str()`.
@@ -49,7 +54,9 @@ def encode(attributes: Mapping[Any, Any]) -> tuple[bytes, bool]:
     Raises:
         TooDeep: The attributes are nested too deeply.
     """
-    record = attributes if isinstance(attributes, dict) else dict(attributes)
+    record = attributes
+    if not isinstance(record, dict) and isinstance(record, Mapping):
+        record = dict(record)
     try:
         text = orjson.dumps(record, default=_fragment, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
@@ -86,8 +93,12 @@ def repair(text: bytes) -> bytes | None:
     return None if repaired == text else repaired
 
 
-def as_batches(
-    items: Iterable[Item], *, first: int = 1, limit_bytes: int = 1 << 20
+def as_batches(  # noqa: C901  the loop that each record goes through
+    items: Iterable[Item],
+    *,
+    first: int = 1,
+    limit_bytes: int = 1 << 20,
+    untyped: bool = False,
 ) -> Iterator[Batch | BadRecord]:
     """Number and encode what a reader yields, and gather it in batches.
 
@@ -95,6 +106,7 @@ def as_batches(
         items: What `Reader.read` or `SplittingReader.read_range` yields.
         first: The number of the first of them.
         limit_bytes: A batch ends with the record that makes it this long.
+        untyped: That of the reader.
 
     Yields:
         Batches and bad records in the order of the items; each bad record has its number.
@@ -102,45 +114,55 @@ def as_batches(
     texts: list[bytes] = []
     size = repaired = 0
     number = first  # of the next item
-    for item in items:
-        if not isinstance(item, Batch | BadRecord):
-            try:
-                text, changed = encode(item)
-            except ValueError as exc:
-                item = BadRecord(f"record {number}", f"The record cannot be stored: {exc}.")  # noqa: PLW2901
-            else:
-                texts.append(text)
-                size += len(text)
-                repaired += changed
-                number += 1
-                if size < limit_bytes:
-                    continue
+
+    def taken() -> Iterator[Batch]:
+        nonlocal texts, size, repaired
         if texts:
-            yield Batch(range(number - len(texts), number), texts, repaired)
+            yield Batch(range(number - len(texts), number), texts, repaired, untyped)
             texts, size, repaired = [], 0, 0
-        if isinstance(item, Batch):
-            yield item
-            number = item.numbers[-1] + 1 if item.numbers else number
-        elif isinstance(item, BadRecord):
-            known = number if item.number is None else item.number
-            yield dataclasses.replace(item, number=known)
-            number = known + 1
-    if texts:
-        yield Batch(range(number - len(texts), number), texts, repaired)
+
+    try:
+        for item in items:
+            if not isinstance(item, Batch | BadRecord):
+                try:
+                    text, changed = encode(item)
+                except ValueError as exc:
+                    item = BadRecord(f"record {number}", f"The record cannot be stored: {exc}.")  # noqa: PLW2901
+                else:
+                    texts.append(text)
+                    size += len(text)
+                    repaired += changed
+                    number += 1
+                    if size < limit_bytes:
+                        continue
+            yield from taken()
+            if isinstance(item, Batch):
+                yield item
+                number = item.numbers[-1] + 1 if item.numbers else number
+            elif isinstance(item, BadRecord):
+                known = number if item.number is None else item.number
+                yield dataclasses.replace(item, number=known)
+                number = known + 1
+    except Exception:
+        yield from taken()  # what was read before the source broke off
+        raise
+    yield from taken()
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number (RFC 8259)")
 
 
-def _fragment(value: object) -> orjson.Fragment:
-    """Let orjson write a finite Decimal digit by digit; anything else goes the slow way."""
+def _fragment(value: object) -> orjson.Fragment | str:
+    """Let orjson write a finite Decimal digit by digit, and bytes; all else goes the slow way."""
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value).encode())
+    if isinstance(value, (*_BYTES, dt.timedelta)):
+        return _as_text(value)
     raise TypeError(type(value).__name__)
 
 
-def _has_non_finite(record: dict[Any, Any]) -> bool:
+def _has_non_finite(record: object) -> bool:
     """Say whether a float in a record is not finite, or may be: in a dataclass, say."""
     left: list[object] = [record]
     while left:
@@ -157,7 +179,7 @@ def _has_non_finite(record: dict[Any, Any]) -> bool:
     return False
 
 
-def _slowly(record: dict[Any, Any]) -> tuple[bytes, bool]:
+def _slowly(record: object) -> tuple[bytes, bool]:
     writer = _Writer()
     try:
         return writer.text(record).encode(), writer.repaired
@@ -233,7 +255,9 @@ def _as_text(value: object) -> str:
         case dt.datetime() | dt.date() | dt.time():
             return value.isoformat()
         case dt.timedelta():
-            return f"PT{value / dt.timedelta(seconds=1):f}S"
+            seconds, rest = divmod(abs(value), dt.timedelta(seconds=1))
+            sign = "-" if value < dt.timedelta() else ""
+            return f"PT{sign}{seconds}.{rest.microseconds:06}S"
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode()
         case _:

@@ -7,11 +7,12 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
+from typing import Any
 
-from howdah.loading.readers import HEAD_BYTES, UnreadableSource
+from howdah.loading.readers import HEAD_BYTES, ReaderOptions, UnreadableSource
 from howdah.loading.readers.characters import encoding_of, looks_like_text
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "EXTRA_COLUMNS",
     "Layout",
     "column_names",
+    "csv_format",
     "delimiter_of",
     "is_table",
     "layout_of",
     "newline_of",
+    "pattern_of",
     "row_pattern",
     "split",
 ]
@@ -37,6 +40,9 @@ _HEADER_LIMIT_BYTES = 16 << 20
 _SAMPLE_ROWS = 200
 _FEWEST = 3  # columns, and rows besides the first, that make a table without a name
 _MARK = b"\xef\xbb\xbf"
+_DEFAULT = ReaderOptions()
+# A "^" between words, or Hive's control characters: asked for where no usual one fits.
+_RARE = "\x01\x1f^~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,48 +50,72 @@ class Layout:
     """How a CSV source is written.
 
     Attributes:
-        encoding: One in which bytes below 128 are ASCII, but as second bytes.
+        options: What is known of it: the encoding, one in which bytes below 128 are
+            ASCII, but as second bytes; the delimiter; and the rest, as it was given.
+        newline: What ends a line.
+        names: The columns' names.
         start: Where the first record starts, in bytes: behind the mark and the header.
     """
 
-    encoding: str
-    delimiter: str
+    options: ReaderOptions
     newline: bytes
     names: list[str]
     start: int
 
+    @property
+    def encoding(self) -> str:
+        """The text's encoding."""
+        return self.options.encoding or "utf-8"
 
-def layout_of(blocks: Iterator[bytes]) -> tuple[Layout, bytes]:
-    """Return the layout of a source and the bytes that it took to tell."""
+
+def layout_of(blocks: Iterator[bytes], options: ReaderOptions = _DEFAULT) -> tuple[Layout, bytes]:
+    """Return the layout of a source, as far as the options do not say it, and the bytes it took."""
     head = b""
     while len(head) < _HEADER_LIMIT_BYTES:
         block = next(blocks, b"")
         head += block
         if not head:
             raise UnreadableSource("The file is empty.")
-        if (layout := _layout_in(head, final=not block)) is not None:
+        if (layout := _layout_in(head, options, final=not block)) is not None:
             return layout, head
         if not block:
             break
     raise UnreadableSource("The row of column names does not end: a quote is not closed.")
 
 
-def _layout_in(head: bytes, *, final: bool) -> Layout | None:
+def _layout_in(head: bytes, options: ReaderOptions, *, final: bool) -> Layout | None:
     """Return the layout by a source's head; None if the header reaches further."""
     mark = len(_MARK) if head.startswith(_MARK) else 0
     sample = head[mark:HEAD_BYTES]
-    encoding, newline = encoding_of(sample), newline_of(sample)
-    delimiter = delimiter_of(sample.decode(encoding, "replace"))
+    encoding, newline = options.encoding or encoding_of(sample), newline_of(sample)
+    delimiter = options.delimiter or delimiter_of(sample.decode(encoding, "replace"), options)
+    known = replace(options, encoding=encoding, delimiter=delimiter)
     text = head[mark:] + newline if final else head[mark:]
-    records, end = split(text, row_pattern(delimiter, newline), 1)
-    if not records:
+    records, end = split(text, pattern_of(known, newline), 1)
+    if not records and isinstance(options.header, bool | None):
         return None
-    header = records[0].decode(encoding, "replace")
+    header = records[0].decode(encoding, "replace") if records else ""
     try:
-        row = next(csv.reader([header], delimiter=delimiter))
+        row: Sequence[str] = next(csv.reader([header], **csv_format(known)), [])
     except csv.Error as exc:
         raise UnreadableSource(f"The row of column names is not well-formed CSV: {exc}.") from exc
-    return Layout(encoding, delimiter, newline, column_names(row), mark + end)
+    if isinstance(options.header, tuple):
+        row, end = options.header, 0
+    elif options.header is False:
+        row, end = [""] * len(row), 0  # each gets the name of its place
+    return Layout(known, newline, column_names(row), mark + end)
+
+
+def csv_format(options: ReaderOptions, *, strict: bool = True) -> dict[str, Any]:
+    """Return what csv.reader must be told for options that have a delimiter."""
+    quote = '"' if options.quote is None else options.quote
+    escape = None if options.escape == quote else options.escape
+    return {
+        "delimiter": options.delimiter,
+        "escapechar": escape,
+        "strict": strict,
+        **({"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}),
+    }
 
 
 def newline_of(sample: bytes) -> bytes:
@@ -93,14 +123,19 @@ def newline_of(sample: bytes) -> bytes:
     return b"\r" if b"\r" in sample and b"\n" not in sample else b"\n"
 
 
-def delimiter_of(sample: str) -> str:
+def delimiter_of(sample: str, options: ReaderOptions = _DEFAULT) -> str:
     """Return the delimiter by which a sample's rows are most alike, and as wide as the first."""
-    return max(",;\t|", key=lambda delimiter: _fit(_widths(sample, delimiter)))
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        return _fit(_widths(sample, replace(options, delimiter=delimiter)))
+
+    best = max(",;\t|", key=fit)
+    return best if fit(best)[0] else max(best + _RARE, key=fit)
 
 
-def _widths(sample: str, delimiter: str) -> list[int]:
+def _widths(sample: str, options: ReaderOptions) -> list[int]:
     """Return how many cells each row of a sample has, but a last one that may be cut off."""
-    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+    rows = csv.reader(io.StringIO(sample, newline=""), **csv_format(options, strict=False))
     widths = []
     try:
         widths = [len(row) for row in islice(rows, _SAMPLE_ROWS) if row]
@@ -123,17 +158,49 @@ def is_table(head: bytes) -> bool:
     if not looks_like_text(head):
         return False
     sample = head[:HEAD_BYTES].decode(encoding_of(head), "replace")
-    widths = _widths(sample, delimiter_of(sample))
+    widths = _widths(sample, ReaderOptions(delimiter=delimiter_of(sample)))
     return len(widths) > _FEWEST and len(set(widths)) == 1 and widths[0] >= _FEWEST
 
 
+def pattern_of(options: ReaderOptions, newline: bytes) -> re.Pattern[bytes]:
+    """Return `row_pattern` for options that have a delimiter, and the encoding it is in."""
+    encoding = options.encoding or "utf-8"
+    quote, escape = options.quote, options.escape
+    return row_pattern(
+        (options.delimiter or ",").encode(encoding),
+        newline,
+        b'"' if quote is None else quote.encode(encoding),
+        b"" if escape is None or escape == quote else escape.encode(encoding),
+    )
+
+
 @cache
-def row_pattern(delimiter: str, newline: bytes) -> re.Pattern[bytes]:
+def row_pattern(
+    delimiter: bytes, newline: bytes, quote: bytes = b'"', escape: bytes = b""
+) -> re.Pattern[bytes]:
     """Return a pattern of one record as csv.reader sees it: a quote counts at a cell's start."""
-    one = re.escape(delimiter.encode())
-    plain = rb"[^%b%b]*+" % (one, newline)
-    cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"%b|(?!")%b)' % (plain, plain)
-    return re.compile(rb"(%b(?:%b%b)*+)%b" % (cell, one, cell, newline))
+    one, mark = re.escape(delimiter), re.escape(quote)
+    escaped = rb"|%b." % re.escape(escape) if escape else b""
+    plain = _run(_none_of(delimiter, newline, escape) + escaped)
+    if quote:
+        inner = _run(_none_of(quote, escape) + escaped)
+        inner = rb"%b(?:%b%b%b)*+" % (inner, mark, mark, inner)
+        cell = rb"(?:%b%b%b%b|(?!%b)%b)" % (mark, inner, mark, plain, mark, plain)
+    else:
+        cell = plain
+    return re.compile(rb"(%b(?:%b%b)*+)%b" % (cell, one, cell, newline), re.DOTALL)
+
+
+def _run(part: bytes) -> bytes:
+    return rb"(?:%b)*+" % part if b"|" in part else part[:-2] + b"*+"
+
+
+def _none_of(*marks: bytes) -> bytes:
+    """Return a pattern of bytes, at least one, among which none of the marks begins."""
+    present = [mark for mark in marks if mark]
+    if all(len(mark) == 1 for mark in present):
+        return rb"[^%b]++" % b"".join(map(re.escape, present))
+    return rb"(?:(?!%b).)++" % b"|".join(map(re.escape, present))
 
 
 def split(data: bytes, row: re.Pattern[bytes], most: int = 0) -> tuple[list[bytes], int]:

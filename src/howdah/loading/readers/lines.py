@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -24,22 +23,31 @@ from howdah.loading.readers import (
     Item,
     Lines,
     Match,
+    ReaderOptions,
+    Rows,
     SplittingReader,
 )
-from howdah.loading.readers.characters import encoding_of, is_wide, to_utf8
+from howdah.loading.readers.characters import (
+    encoding_of,
+    is_wide,
+    looks_like_text,
+    to_utf8,
+)
+from howdah.loading.readers.encode import as_batches
 from howdah.loading.readers.layout import (
     BLANK,
     EXTRA_COLUMNS,
     Layout,
+    csv_format,
     delimiter_of,
     is_table,
     layout_of,
     newline_of,
-    row_pattern,
+    pattern_of,
     split,
 )
 
-__all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES"]
+__all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES", "batches_of_lines", "blocks_of"]
 
 RECORD_LIMIT_BYTES = 256 << 20
 """How long a record may be: jsonb holds at most 256 MiB of strings, in bytes."""
@@ -49,6 +57,7 @@ _BLOCK_BYTES = 64 << 10
 _SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
 _UNCLOSED = "A quote is opened and never closed."
 _MARK = b"\xef\xbb\xbf"
+_ASCII_OR_UTF_8 = ("utf-8", "ascii")
 _BINARY = (b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x89PNG")
 
 
@@ -73,9 +82,9 @@ class NDJSON(SplittingReader):
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: batches, and bad records for lines that are far too long."""
-        blocks = _blocks(file)
+        blocks = blocks_of(file)
         first = next(blocks, b"").removeprefix(_MARK)
-        yield from _batches(chain([first], blocks), 1, RECORD_LIMIT_BYTES)
+        yield from batches_of_lines(chain([first], blocks), 1, RECORD_LIMIT_BYTES)
 
     def start(self, file: BinaryIO) -> int:
         """See `SplittingReader.start`."""
@@ -89,20 +98,26 @@ class NDJSON(SplittingReader):
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
         file.seek(offset)
-        yield from _batches(_blocks(file, length), first, RECORD_LIMIT_BYTES)
+        yield from batches_of_lines(blocks_of(file, length), first, RECORD_LIMIT_BYTES)
 
 
 class CSV(SplittingReader):
-    """Reads comma-, semicolon-, tab- and bar-separated values; the first row names the columns.
+    """Reads tables of text; the first row names the columns, unless the options say otherwise.
 
     Args:
-        delimiter: What `cut` takes for the delimiter; None: it looks at the block.
+        options: How they are written; what they do not say is found out, source by source.
     """
 
     name = "csv"
+    untyped = True
+    takes = frozenset({"delimiter", "quote", "escape", "header", "encoding", "null"})
 
-    def __init__(self, delimiter: str | None = None) -> None:
-        self._delimiter = delimiter
+    def __init__(self, options: ReaderOptions | None = None) -> None:
+        self._options = options or ReaderOptions()
+
+    def with_options(self, options: ReaderOptions) -> CSV:
+        """See `Reader.with_options`."""
+        return CSV(options)
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by name, or by rows of three and more columns each."""
@@ -110,26 +125,29 @@ class CSV(SplittingReader):
             return Match.NO
         if head.suffix in {".csv", ".tsv", ".tab", ".psv"}:
             return Match.LIKELY
+        if self._options.delimiter and looks_like_text(head.data):
+            return Match.LIKELY
         if head.suffix not in {"", ".dat", ".data", ".out", ".asc", ".log"}:
             return Match.NO
         return Match.LIKELY if head.data and is_table(head.data) else Match.NO
 
     def splitter(self, head: Head) -> SplittingReader | None:
         """See `SplittingReader.splitter`: None for UTF-16, UTF-32 and the lines of old Macs."""
-        if is_wide(encoding := encoding_of(head.data)) or newline_of(head.data) != b"\n":
+        encoding = self._options.encoding or encoding_of(head.data)
+        if is_wide(encoding) or newline_of(head.data) != b"\n":
             return None
-        return CSV(delimiter_of(head.data.decode(encoding, "replace")))
+        return CSV(self._known(head.data, encoding))
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: a mapping of column name to text for each row."""
-        blocks: Iterator[bytes] = _blocks(file)
+        blocks: Iterator[bytes] = blocks_of(file)
         head = next(blocks, b"")
-        encoding = encoding_of(head[:HEAD_BYTES])
-        blocks = chain([head], blocks)
+        encoding = self._options.encoding or encoding_of(head[:HEAD_BYTES])
+        blocks, options = chain([head], blocks), self._options
         if is_wide(encoding):
-            blocks = to_utf8(blocks, encoding)
+            blocks, options = to_utf8(blocks, encoding), replace(options, encoding="utf-8")
         try:
-            layout, head = layout_of(blocks)
+            layout, head = layout_of(blocks, options)
             yield from _rows(chain([head[layout.start :]], blocks), layout, 1)
         except UnicodeDecodeError as exc:
             yield BadRecord("end of the source", f"The text is not valid {encoding}: {exc.reason}.")
@@ -137,24 +155,70 @@ class CSV(SplittingReader):
     def start(self, file: BinaryIO) -> int:
         """See `SplittingReader.start`."""
         file.seek(0)
-        return layout_of(_blocks(file))[0].start
+        return layout_of(blocks_of(file), self._options)[0].start
 
     def cut(self, block: bytes | bytearray) -> Cut:
         """See `SplittingReader.cut`: newlines between quotes end no record."""
         text = bytes(block)
-        delimiter = self._delimiter or _delimiter_in(text)
-        records, end = _split_fast(text, row_pattern(delimiter, b"\n"), b"\n")
+        options = self._options
+        if options.delimiter is None:
+            options = self._known(text, options.encoding or encoding_of(text[:HEAD_BYTES]))
+        records, end = _split_fast(text, options, b"\n")
         return Cut(end, len(records))
+
+    def cut_rows(self, block: bytes | bytearray) -> Cut:
+        """See `SplittingReader.cut_rows`."""
+        options = self._options
+        quote = '"' if options.quote is None else options.quote
+        if (quote and quote.encode() in block) or options.escape:
+            return self.cut(block)
+        return Cut(block.rfind(b"\n") + 1, block.count(b"\n"))
 
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
         file.seek(0)
-        layout, _ = layout_of(_blocks(file))
+        layout, _ = layout_of(blocks_of(file), self._options)
         file.seek(offset)
-        yield from _rows(_blocks(file, length), layout, first)
+        yield from _rows(blocks_of(file, length), layout, first)
+
+    def _known(self, text: bytes, encoding: str) -> ReaderOptions:
+        """Return the options with the delimiter and the encoding that a text has."""
+        sample = text[:HEAD_BYTES].decode(encoding, "replace")
+        delimiter = self._options.delimiter or delimiter_of(sample, self._options)
+        known = encoding.removesuffix("-sig")
+        return replace(self._options, delimiter=delimiter, encoding=known)
+
+    def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:
+        """See `SplittingReader.rows`: rows in UTF-8, of two columns and more.
+
+        A blank line is no record here, but a row of one column to COPY.
+        """
+        file.seek(0)
+        layout, _ = layout_of(blocks_of(file), self._options)
+        options = layout.options
+        as_copy_reads_it = (
+            layout.encoding in _ASCII_OR_UTF_8
+            and layout.newline == b"\n"
+            and len(layout.names) > 1
+            and options.quote in (None, '"')
+            and options.escape is options.null is None
+            and options.delimiter is not None
+            and options.delimiter.isascii()
+        )
+        if not as_copy_reads_it:
+            return None
+        file.seek(offset)
+        return Rows(
+            layout.names,
+            options.delimiter or "",
+            blocks_of(file, length),
+            lambda blocks: as_batches(_rows(blocks, layout, first), first=first, untyped=True),
+            first=first,
+            size_bytes=length,
+        )
 
 
-def _blocks(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:
+def blocks_of(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:
     """Yield a file's next bytes, each block full but for the last, so that heads are alike."""
     left = float("inf") if length is None else length
     while left > 0:
@@ -181,7 +245,9 @@ def _parses(line: bytes) -> bool:
     return True
 
 
-def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[Lines | BadRecord]:
+def batches_of_lines(
+    blocks: Iterable[bytes], first: int, limit_bytes: int
+) -> Iterator[Lines | BadRecord]:
     """Yield the lines of blocks; one longer than the limit is a bad record, and skipped."""
     number, size = first, 0
     pieces: list[bytes | memoryview] = []
@@ -201,7 +267,7 @@ def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[
         size += len(rest) - end
         if size > limit_bytes:
             reason = f"The line is longer than {limit_bytes} bytes, the most that jsonb can hold."
-            content = b"".join(pieces)[:_SHOWN_BYTES]
+            content = b"".join(pieces[: 1 + _SHOWN_BYTES // _BLOCK_BYTES])[:_SHOWN_BYTES]
             yield BadRecord(f"line {number}", reason, content, number)
             number, pieces, size, skipping = number + 1, [], 0, True
     if data := b"".join(pieces):
@@ -211,14 +277,8 @@ def _batches(blocks: Iterable[bytes], first: int, limit_bytes: int) -> Iterator[
 # ---- CSV
 
 
-def _delimiter_in(block: bytes) -> str:
-    sample = block[:HEAD_BYTES]
-    return delimiter_of(sample.decode(encoding_of(sample), "replace"))
-
-
 def _records(blocks: Iterable[bytes], layout: Layout) -> Iterator[list[bytes] | BadRecord]:
     """Yield the records of blocks; what an unclosed quote would swallow is read line by line."""
-    row = row_pattern(layout.delimiter, layout.newline)
     pieces: list[bytes] = []
     size = wanted = 0
     for block in blocks:
@@ -227,7 +287,7 @@ def _records(blocks: Iterable[bytes], layout: Layout) -> Iterator[list[bytes] | 
         if size < wanted:
             continue
         data = b"".join(pieces)
-        records, end = _split_fast(data, row, layout.newline)
+        records, end = _split_fast(data, layout.options, layout.newline)
         yield records
         rest = data[end:]
         if len(rest) > RECORD_LIMIT_BYTES:
@@ -237,21 +297,28 @@ def _records(blocks: Iterable[bytes], layout: Layout) -> Iterator[list[bytes] | 
         pieces, size, wanted = [rest], len(rest), 2 * len(rest)
     rest = b"".join(pieces)
     while rest:
-        records, end = _split_fast(rest + layout.newline, row, layout.newline)
+        records, end = _split_fast(rest + layout.newline, layout.options, layout.newline)
         yield records
         if rest := rest[end:]:
             line, _, rest = rest.partition(layout.newline)
             yield BadRecord("", _UNCLOSED, line)
 
 
-def _split_fast(data: bytes, row: re.Pattern[bytes], newline: bytes) -> tuple[list[bytes], int]:
-    if b'"' in data:
-        return split(data, row)
+def _split_fast(data: bytes, options: ReaderOptions, newline: bytes) -> tuple[list[bytes], int]:
+    if _may_hide_newlines(data, options):
+        return split(data, pattern_of(options, newline))
     end = data.rfind(newline) + 1
     records = data[:end].split(newline)[:-1]
     if any(blank in records for blank in BLANK):
         records = [record for record in records if record not in BLANK]
     return records, end
+
+
+def _may_hide_newlines(data: bytes, options: ReaderOptions) -> bool:
+    if options.quote is None and options.escape is None:
+        return b'"' in data
+    marks = {'"' if options.quote is None else options.quote, options.escape}
+    return any(mark and mark.encode(options.encoding or "utf-8") in data for mark in marks)
 
 
 def _rows(blocks: Iterable[bytes], layout: Layout, first: int) -> Iterator[Item]:
@@ -277,7 +344,7 @@ def _cells(records: Sequence[bytes], layout: Layout) -> list[list[str]]:
         raise ValueError("The row holds a NUL byte, which PostgreSQL cannot store.")
     texts = [record.decode(layout.encoding) for record in records]
     try:
-        rows = list(csv.reader(texts, delimiter=layout.delimiter, strict=True))
+        rows = list(csv.reader(texts, **csv_format(layout.options)))
     except csv.Error as exc:
         raise ValueError(f"The row is not well-formed CSV: {exc}.") from exc
     if len(rows) != len(records):
@@ -296,8 +363,9 @@ def _row(record: bytes, layout: Layout, number: int) -> Iterator[Item]:
 
 
 def _attributes(rows: Iterable[Sequence[str]], layout: Layout) -> Iterator[Item]:
-    names, width = layout.names, len(layout.names)
-    for row in rows:
+    names, width, null = layout.names, len(layout.names), layout.options.null
+    for cells in rows:
+        row = cells if null is None else [None if cell == null else cell for cell in cells]
         attributes: dict[str, object] = dict(zip(names, row, strict=False))
         if len(row) > width:
             attributes[EXTRA_COLUMNS] = row[width:]

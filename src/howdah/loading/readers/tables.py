@@ -78,12 +78,12 @@ def _rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
         names = [name for name, kind in kinds.items() if kind == SheetTypeEnum.WorkSheet]
         empty = True
         for name in names:
+            # calamine reads a sheet as a whole, so the largest one must fit in memory.
             sheet = workbook.get_sheet_by_name(name)
-            for record in _records(sheet, [SHEET] if len(names) > 1 else []):
-                yield record
-                empty = False
+            empty &= not sheet.height
+            yield from _records(sheet, [SHEET] if len(names) > 1 else [])
     if empty:
-        raise UnreadableSource("No sheet has a row below its column names.")
+        raise UnreadableSource("No sheet has a row.")
 
 
 def _records(sheet: CalamineSheet, leading: Sequence[str]) -> Iterator[dict[str, Any]]:
