@@ -1,11 +1,12 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test soak lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
+	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
 	@echo "make lint    ruff, mypy, ty, import contracts"
 	@echo "make bench   run the benchmarks that the docs quote"
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
@@ -17,6 +18,10 @@ demo:
 test:
 	@tools/setup all,dev
 	$(PYTHON) -m pytest -n 2 $(TESTS)
+
+soak:
+	@tools/setup all,dev
+	$(PYTHON) -m tests.soak $(or $(MINUTES),10) $(SEED)
 
 lint:
 	@tools/setup all,dev

@@ -147,7 +147,7 @@ def explained(doing: str) -> Generator[None]:
         doing: What was tried, as in "create the table documents".
 
     Raises:
-        Refused: The role may not do it.
+        Refused: The role may not do it, or the server is read-only.
         HowdahError: The disk is full, a lock was not to be had, the server went away.
     """
     try:
@@ -156,6 +156,12 @@ def explained(doing: str) -> Generator[None]:
         raise Refused(
             f"The role may not {doing}: {_one_line(exc)}.",
             next_step="Ask an administrator to grant it, or connect as another role.",
+        ) from exc
+    except errors.ReadOnlySqlTransaction as exc:
+        raise Refused(
+            f"The server takes no writes, so it could not {doing}: {_one_line(exc)}.",
+            next_step="A standby: name its primary, or add target_session_attrs=read-write to "
+            "--dsn. Else turn default_transaction_read_only off for the role or the database.",
         ) from exc
     except errors.DiskFull as exc:
         raise HowdahError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -17,8 +18,9 @@ import pytest
 
 import howdah as api
 from howdah.errors import HowdahError
-from howdah.loading import Outcome
-from howdah.server import start
+from howdah.loading import Event, Limits, Outcome, Waiting
+from howdah.server import Running, start
+from howdah.server.postmaster import processes
 from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 
@@ -67,6 +69,28 @@ def committed(ask) -> int:
         return ask("SELECT count(*) FROM documents")[0]
     except psycopg.errors.UndefinedTable:
         return 0
+
+
+TERMINATE = """
+    SELECT pg_terminate_backend(pid)
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'howdah load'
+"""
+
+
+def crash(running: Running) -> None:
+    os.kill(running.pid, signal.SIGKILL)
+    wait_until(lambda: not processes(running.data_dir))
+
+
+def rows_in(running: Running) -> int:
+    with psycopg.connect(running.conninfo(), autocommit=True) as conn:
+        try:
+            row = conn.execute("SELECT count(*) FROM documents").fetchone()
+        except psycopg.errors.UndefinedTable:
+            return 0
+    assert row is not None
+    return row[0]
 
 
 def test_killed_load_started_again_leaves_every_record_once(howdah: Howdah, ask, large, many):
@@ -139,21 +163,86 @@ def test_two_loads_at_once_share_the_work(howdah: Howdah, ask, large, many):
     ]
 
 
-def test_backend_that_is_terminated_is_told_and_the_load_can_go_on(howdah: Howdah, ask, large):
-    loading = howdah.start("load", large, "--workers", 1)
+def test_two_loads_at_once_of_which_one_is_killed_leave_every_record_once(
+    howdah: Howdah, ask, large, many
+):
+    first = howdah.start("load", large, many, "--workers", 2, start_new_session=True)
+    second = howdah.start("load", many, large, "--workers", 2, "--json")
     wait_until(lambda: committed(ask) > 0)
-    ask("""
-        SELECT pg_terminate_backend(pid)
-          FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = 'howdah load'
-    """)
+    time.sleep(random.uniform(0, 0.4))
+    was_running = first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    _, errors = second.communicate(timeout=60)
+
+    assert was_running
+    assert second.returncode == 0, errors
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask("SELECT count(*), count(DISTINCT (source, record)) FROM documents") == [
+        (RECORDS + 4000, RECORDS + 4000)
+    ]
+    assert ask("SELECT count(*) FROM howdah.sources WHERE NOT finished") == [0]
+
+
+def test_backends_that_are_terminated_cost_a_retry_and_no_record(howdah: Howdah, ask, large, many):
+    loading = howdah.start("load", large, many, "--workers", 2, "--json")
+    ended = 0
+    while ended < 6 and loading.poll() is None:
+        wait_until(lambda: committed(ask) > 0 or loading.poll() is not None)
+        ended += len(ask(TERMINATE))
+        time.sleep(0.2)
+    output, errors = loading.communicate(timeout=60)
+
+    assert ended
+    assert loading.returncode == 0, errors
+    assert "trying again in" not in output
+    report = json.loads(output)
+    assert (report["sources"], report["records"]) == (201, RECORDS + 4000)
+    assert digest(ask(PAIRS + f" WHERE source = '{large}'")) == EVERY_RECORD
+    assert ask("SELECT count(*), count(DISTINCT (source, record)) FROM documents") == [
+        (RECORDS + 4000, RECORDS + 4000)
+    ]
+
+
+def test_table_that_is_loaded_aside_takes_its_place_once_though_backends_are_terminated(
+    howdah: Howdah, ask, large, many
+):
+    howdah("load", many)
+    loading = howdah.start("load", large, "--replace", "--workers", 2, "--json")
+    deadline = time.monotonic() + 2.5
+    ended = 0
+    while loading.poll() is None and time.monotonic() < deadline:
+        ended += len(ask(TERMINATE))
+        assert committed(ask) in {4000, RECORDS}  # all old rows, or all new ones
+        time.sleep(random.uniform(0, 0.3))
+    output, errors = loading.communicate(timeout=60)
+
+    assert ended
+    assert loading.returncode == 0, errors
+    assert json.loads(output)["records"] == RECORDS
+    assert digest(ask(PAIRS)) == EVERY_RECORD
+    assert ask("SELECT to_regclass('documents__next') IS NULL") == [True]
+    assert ask("SELECT count(*) FROM howdah.loads WHERE target = 'documents'::regclass") == [1]
+
+
+def test_server_that_stays_away_is_told_and_the_load_can_go_on(make_cluster, base, large):
+    running = make_cluster()
+    command = Howdah(running.conninfo())
+    loading = command.start("load", large, "--workers", 2, "--retry-for", 1)
+    wait_until(lambda: rows_in(running) > 0)
+    os.kill(running.pid, signal.SIGKILL)
     _, errors = loading.communicate(timeout=60)
+    again = start(running.data_dir)
+    finishing = Howdah(again.conninfo())("load", large)
 
     assert loading.returncode == 1
     assert "Traceback" not in errors
+    assert "the server is away; trying again in 0." in errors
+    assert "The server is away: it could not load into documents (tried for 1 s): " in errors
     assert "run the same command again" in errors.lower()
-    assert howdah("load", large).returncode == 0
-    assert digest(ask(PAIRS)) == EVERY_RECORD
+    assert finishing.returncode == 0, finishing.stderr
+    with psycopg.connect(again.conninfo()) as conn:
+        assert digest(conn.execute(PAIRS).fetchall()) == EVERY_RECORD
 
 
 def test_ctrl_c_stops_at_once_and_says_how_to_go_on(howdah: Howdah, ask, large):
@@ -187,15 +276,41 @@ def test_stream_that_is_killed_leaves_nothing(howdah: Howdah, ask, large):
     assert digest(ask(PAIRS)) == EVERY_RECORD
 
 
-def test_locked_table_ends_in_a_sentence_and_not_in_silence(dsn, ask, many):
-    howdah_dsn = psycopg.conninfo.make_conninfo(dsn, options="-c lock_timeout=500ms")
+def test_locked_table_ends_in_a_sentence_that_names_who_holds_it(dsn, ask, many):
     api.load([many / "000.ndjson"], dsn=dsn)
+    limits = Limits(retry_for_s=1, lock_timeout_s=0.3)
+    waits: list[Event] = []
+    with psycopg.connect(dsn, application_name="a report") as holder:
+        holder.execute("LOCK TABLE documents IN SHARE MODE")
+        pid = holder.info.backend_pid
+        with pytest.raises(HowdahError) as raised:
+            api.load([many], dsn=dsn, limits=limits, on_event=waits.append)
+
+    assert raised.value.message.startswith(
+        "The server gave up waiting to load into documents (tried for 1 s): documents is locked "
+        f"(ShareLock) by pid {pid} (role postgres, application a report, its statement began 20"
+    )
+    assert any(isinstance(event, Waiting) for event in waits)
+    assert api.load([many], dsn=dsn).records == 199 * 20
+
+
+def test_table_that_is_locked_for_a_moment_costs_a_wait(dsn, ask, many):
+    api.load([many / "000.ndjson"], dsn=dsn)
+    waits: list[Event] = []
     with psycopg.connect(dsn) as holder:
         holder.execute("LOCK TABLE documents IN SHARE MODE")
-        with pytest.raises(HowdahError, match="gave up waiting to load into documents"):
-            api.load([many], dsn=howdah_dsn)
 
-    assert api.load([many], dsn=dsn).records == 199 * 20
+        def let_go(event: Event) -> None:
+            waits.append(event)
+            if isinstance(event, Waiting):
+                holder.rollback()
+
+        report = api.load(
+            [many], dsn=dsn, limits=Limits(lock_timeout_s=0.2), on_event=let_go, workers=2
+        )
+
+    assert any(isinstance(event, Waiting) for event in waits)
+    assert report.records == 199 * 20
 
 
 def test_load_from_a_thread_of_a_program_is_the_same(dsn, ask, many):
@@ -210,25 +325,72 @@ def test_load_from_a_thread_of_a_program_is_the_same(dsn, ask, many):
     assert ask("SELECT count(*) FROM documents") == [4000]
 
 
-def test_server_that_crashes_loses_no_record_of_a_load_that_goes_on(make_cluster, base, large):
+def test_server_that_crashes_and_comes_back_loses_no_record_of_the_running_load(
+    make_cluster, base, large, many
+):
     running = make_cluster()
-    command = Howdah(running.conninfo())
+    loading = Howdah(running.conninfo()).start("load", large, many, "--workers", 2, "--json")
+    wait_until(lambda: rows_in(running) > 0)
+    crash(running)
+    again = start(running.data_dir)
+    output, errors = loading.communicate(timeout=60)
+
+    assert loading.returncode == 0, errors
+    assert json.loads(output)["records"] == RECORDS + 4000
+    assert json.loads(output)["sources"] == 201
+    with psycopg.connect(again.conninfo()) as conn:
+        assert digest(conn.execute(PAIRS + f" WHERE source = '{large}'").fetchall()) == EVERY_RECORD
+        assert conn.execute("SELECT count(*) FROM documents").fetchone() == (RECORDS + 4000,)
+        assert conn.execute("SELECT count(*) FROM howdah.chunks").fetchone() == (0,)
+
+
+def test_commits_that_a_crash_takes_are_loaded_again_by_the_same_load(make_cluster, base, tmp_path):
+    """The server forgets, after the workers' last commits, what was not on disk."""
+    for number in range(40):
+        write_ndjson(tmp_path / f"{number:02}.ndjson", 50, start=number * 50)
+    running = make_cluster()
     with psycopg.connect(running.conninfo(), autocommit=True) as conn:
-        loading = command.start("load", large, "--workers", 2)
-        wait_until(
-            lambda: (
-                conn.execute("SELECT to_regclass('documents') IS NOT NULL").fetchone()[0]
-                and conn.execute("SELECT count(*) FROM documents").fetchone()[0] > 0
-            )
-        )
-        os.kill(running.pid, signal.SIGKILL)
+        # So that nothing is on disk before a commit waits for it: up to 10 s may be lost.
+        conn.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        conn.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
+        conn.execute("SELECT pg_reload_conf()")
+    lost: list[int] = []
+    seen: list[Outcome] = []
+
+    def crash_behind_the_last_one(event: Event) -> None:
+        if isinstance(event, Outcome):
+            seen.append(event)
+            if not lost and sum(one.sources for one in seen) >= 40:
+                crash(running)
+                start(running.data_dir)
+                lost.append(2000 - rows_in(running))
+
+    report = api.load(
+        [tmp_path], dsn=running.conninfo(), workers=1, on_event=crash_behind_the_last_one
+    )
+
+    assert lost[0] > 0, "the crash took nothing"
+    assert (report.sources, report.records, report.rejects) == (40, 2000, 0)
+    total = sum(seen, Outcome())
+    assert (total.sources, total.records) == (40, 2000)
+    with psycopg.connect(running.conninfo()) as conn:
+        rows = conn.execute("SELECT (attributes->>'n')::int FROM documents ORDER BY 1").fetchall()
+    assert [n for (n,) in rows] == list(range(2000))
+
+
+def test_stream_that_loses_the_server_says_that_it_cannot_be_read_again(howdah: Howdah, ask, large):
+    loading = howdah.start("load", "-", stdin=subprocess.PIPE)
+    assert loading.stdin is not None
+    loading.stdin.write(large.read_text()[:20_000_000])
+    loading.stdin.flush()
+    wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    time.sleep(0.3)
+    ask(TERMINATE)
+    with contextlib.suppress(BrokenPipeError):
+        loading.stdin.write(large.read_text()[20_000_000:])
     _, errors = loading.communicate(timeout=60)
 
-    again = start(running.data_dir)
-    finishing = Howdah(again.conninfo())("load", large)
-
     assert loading.returncode == 1
+    assert "Standard input cannot be read a second time" in errors
     assert "Traceback" not in errors
-    assert finishing.returncode == 0, finishing.stderr
-    with psycopg.connect(again.conninfo()) as conn:
-        assert digest(conn.execute(PAIRS).fetchall()) == EVERY_RECORD
+    assert committed(ask) == 0

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
+import random
+import threading
+import time
+import zipfile
 
+import psycopg
 import pytest
 
 import howdah
+from howdah.errors import HowdahError
+from howdah.loading import Chosen, retry_rejects
 from tests.loading.records import write_ndjson
 
 REJECTS = "SELECT record, reason, content FROM howdah.rejects ORDER BY record"
@@ -206,7 +215,7 @@ def test_reader_that_hangs_costs_one_source(dsn, ask, tmp_path):
         """,
         tmp_path,
         dsn,
-        "import howdah.loading.run as run; run.TIME_LIMIT_S = 1.5",
+        "import howdah.loading.rounds as rounds; rounds.TIME_LIMIT_S = 1.5",
     )
 
     assert '"records": 4,' in report
@@ -232,8 +241,11 @@ def _with_reader(code, folder, dsn, setup="pass"):
         f"{setup}\nfrom howdah.cli.main import main\nif __name__ == '__main__':\n    main()\n"
     )
     done = subprocess.run(
-        [sys.executable, site / "start.py", "load", "--json", "--dsn", dsn, str(folder)],
-        env=os.environ | {"PYTHONPATH": str(site)},
+        [
+            *(sys.executable, site / "start.py", "load", "--json", "--dsn", dsn, str(folder)),
+            *("--retry-for", "0"),  # which else is added to the time limit
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *sys.path])},
         capture_output=True,
         text=True,
         timeout=60,
@@ -241,3 +253,279 @@ def _with_reader(code, folder, dsn, setup="pass"):
     )
     assert done.returncode == 3, done.stderr
     return done.stdout
+
+
+def test_stop_at_the_first_reject_keeps_what_is_committed_and_says_how_to_go_on(
+    howdah_command, ask, tmp_path
+):
+    write_ndjson(tmp_path / "a.ndjson", 10)
+    (tmp_path / "b.ndjson").write_text('{"n": 1}\n{bad\n')
+
+    stopped = howdah_command("load", tmp_path, "--on-reject", "stop")
+    going_on = howdah_command("load", tmp_path, "--max-rejects", 1)
+
+    assert stopped.returncode == 1
+    assert "Stopped at 1 reject: no more than 0 are allowed." in stopped.stderr
+    assert "howdah rejects list" in stopped.stderr
+    assert going_on.returncode == 0
+    assert ask("SELECT count(*) FROM documents") == [11]
+    assert ask("SELECT record FROM howdah.rejects") == [2]
+
+
+def test_too_many_rejects_stop_a_large_load_on_its_way(dsn, ask, tmp_path):
+    bad = b"".join(b'{"n": %d\n' % n if n % 1000 == 0 else b'{"n": %d}\n' % n for n in range(10**6))
+    (tmp_path / "a.ndjson").write_bytes(bad * 8)
+
+    with pytest.raises(HowdahError, match="no more than 10 are allowed"):
+        howdah.load([tmp_path], dsn=dsn, max_rejects=10, workers=1)
+
+    assert 0 < ask("SELECT count(*) FROM documents")[0] < 8 * 999_000
+    assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [0]
+
+
+def test_stream_with_too_many_rejects_leaves_nothing(howdah_command, ask):
+    done = howdah_command("load", "-", "--max-rejects", 1, input="{}\n{bad\n{bad\n{}\n")
+
+    assert done.returncode == 1
+    assert "Stopped at 2 rejects" in done.stderr
+    assert ask("SELECT count(*) FROM documents") == [0]
+
+
+@pytest.fixture
+def howdah_command(request):
+    """The fixture `howdah`, whose name the package has here."""
+    return request.getfixturevalue("howdah")
+
+
+@pytest.fixture
+def mixed(dsn, tmp_path):
+    """Two loaded sources with three bad records between them, and one whole reject."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.ndjson").write_bytes(b'{"n": 1}\n{"n": 2\n{"n": 3}\n{"n": \xff}\n')
+    (folder / "b.csv").write_bytes(b'n,word,more\n1,a,x\n2,"b\0",y\n3,c,z\n')
+    (folder / "c.docx").write_bytes(b"PK\3\4" + b"\0" * 99)
+    report = howdah.load([folder], dsn=dsn)
+    assert (report.records, report.rejects) == (4, 4)
+    return folder
+
+
+def test_rejects_are_listed_by_source_and_reason_newest_first(howdah_command, mixed):
+    text = howdah_command("rejects", "list").stdout
+    groups = json.loads(howdah_command("rejects", "list", "--json").stdout)
+    one = json.loads(
+        howdah_command("rejects", "list", "--json", "--source", mixed / "b.csv").stdout
+    )
+
+    assert len(groups) == 4
+    assert [g["latest_id"] for g in groups] == sorted(
+        (g["latest_id"] for g in groups), reverse=True
+    )
+    assert "NUL" in one[0]["reason"]
+    assert (len(one), one[0]["rejects"], one[0]["table"]) == (1, 1, "documents")
+    assert f"documents  {mixed / 'c.docx'}: " in text
+
+
+def test_list_of_no_rejects_is_a_sentence_also_before_the_first_load(howdah_command):
+    assert howdah_command("rejects", "list").stdout == "no rejects\n"
+    assert howdah_command("rejects", "show", 1).returncode == 2
+
+
+def test_reject_is_shown_as_text_or_in_hexadecimal(howdah_command, ask, mixed):
+    text, binary = ask(
+        "SELECT id FROM howdah.rejects WHERE source LIKE '%a.ndjson' ORDER BY record"
+    )
+
+    assert howdah_command("rejects", "show", text).stdout.endswith('\n\n{"n": 2\n')
+    assert "7b 22 6e 22 3a 20 ff 7d" in howdah_command("rejects", "show", binary).stdout
+    assert json.loads(howdah_command("rejects", "show", binary, "--json").stdout)["hex"] == (
+        b'{"n": \xff}'.hex()
+    )
+    assert "record 2" in howdah_command("rejects", "show", text).stdout
+
+
+def test_exported_rejects_are_mended_with_an_editor_and_loaded_in_place(
+    howdah_command, ask, mixed, tmp_path
+):
+    out = tmp_path / "out"
+    exporting = howdah_command("rejects", "export", "--out", out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "1-b.csv",
+        "1-b.csv.ids",
+        "records.ndjson",
+        "records.ndjson.ids",
+        "sources.txt",
+    ]
+    assert (out / "records.ndjson").read_bytes() == b'{"n": 2\n{"n": \xff}\n'
+    assert (out / "1-b.csv").read_bytes() == b'n,word,more\n2,"b\0",y\n'
+    assert (out / "sources.txt").read_text() == f"{mixed / 'c.docx'}\n"
+    (out / "records.ndjson").write_bytes(b'{"n": 2}\n\n')  # and the other one left alone
+    (out / "1-b.csv").write_bytes(b"n,word,more\n2,b,y\n")
+
+    lines = howdah_command("rejects", "retry", "--from", out / "records.ndjson")
+    rows = howdah_command("rejects", "retry", "--from", out / "1-b.csv")
+
+    assert exporting.stdout.startswith("3 records, 1 whole source\n")
+    assert (lines.returncode, rows.returncode) == (0, 0), lines.stderr + rows.stderr
+    assert ask(
+        "SELECT source, record, attributes FROM documents WHERE record = 2 ORDER BY source"
+    ) == [
+        (str(mixed / "a.ndjson"), 2, {"n": 2}),
+        (str(mixed / "b.csv"), 2, {"n": "2", "word": "b", "more": "y"}),
+    ]
+    assert ask("SELECT record FROM howdah.rejects WHERE record IS NOT NULL") == [4]
+    assert ask("SELECT records, rejects FROM howdah.sources ORDER BY name") == [
+        (3, 1),
+        (3, 0),
+        (0, 1),
+    ]
+    assert ask("SELECT count(DISTINCT loaded_at) FROM documents") == [1]
+    assert howdah_command("load", mixed, "--json").returncode == 0  # they are known, and skipped
+    assert ask("SELECT count(*) FROM documents") == [6]
+
+
+def test_mended_file_that_lost_a_line_is_refused(howdah_command, ask, mixed, tmp_path):
+    howdah_command("rejects", "export", "--out", tmp_path / "out")
+    path = tmp_path / "out" / "records.ndjson"
+    path.write_bytes(b'{"n": 2}\n')
+
+    done = howdah_command("rejects", "retry", "--from", path)
+
+    assert done.returncode == 2
+    assert "has 1 records, and there are 2 ids for them" in done.stderr
+    assert ask("SELECT count(*) FROM howdah.rejects") == [4]
+
+
+def test_mended_records_may_be_named_by_their_ids(howdah_command, ask, mixed, tmp_path):
+    [number] = ask("SELECT id FROM howdah.rejects WHERE source LIKE '%a.ndjson' AND record = 4")
+    (tmp_path / "one.ndjson").write_text('{"n": 4}\n')
+
+    done = howdah_command("rejects", "retry", "--from", tmp_path / "one.ndjson", number)
+
+    assert done.stdout == "loaded 1 rejected record\n"
+    assert ask("SELECT attributes FROM documents WHERE record = 4") == [{"n": 4}]
+
+
+def test_rejects_are_exported_to_standard_output(howdah_command, mixed):
+    done = howdah_command("rejects", "export", "--out", "-", "--table", "documents", text=False)
+
+    assert done.stdout == b'{"n": 2\n{"n": \xff}\n2,"b\0",y\n'
+
+
+def test_records_that_the_table_takes_now_are_loaded_as_they_were_kept(
+    howdah_command, dsn, ask, tmp_path
+):
+    howdah.load([write_ndjson(tmp_path / "first.ndjson", 1)], dsn=dsn)
+    ask("ALTER TABLE documents ADD CONSTRAINT few CHECK ((attributes->>'n')::int < 5)")
+    (tmp_path / "b.csv").write_text("n,a,b\n" + "".join(f"{n},x,y\n" for n in range(10)))
+    howdah.load([tmp_path / "b.csv"], dsn=dsn)
+    refused = howdah_command("rejects", "retry")
+    ask("ALTER TABLE documents DROP CONSTRAINT few")
+    done = howdah_command("rejects", "retry", "--json")
+
+    assert refused.returncode == 3
+    assert "5 rejects left as before:" in refused.stdout
+    assert "check constraint" in refused.stdout
+    assert json.loads(done.stdout) == {
+        "records": 5,
+        "sources": 0,
+        "rejects": 0,
+        "refused": [],
+    }
+    assert ask("SELECT record FROM documents WHERE source LIKE '%b.csv' ORDER BY 1") == [
+        *range(1, 11)
+    ]
+    assert ask("SELECT count(*) FROM howdah.rejects") == [0]
+
+
+def test_whole_source_is_loaded_again_from_its_path(howdah_command, ask, dsn, tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("good.ndjson", '{"n": 1}\n{"n": 2}\n')
+        archive.writestr("bad.docx", b"PK\3\4" + b"\0" * 99)
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(range(256)))
+    howdah.load([tmp_path], dsn=dsn)
+    facts = path.stat()
+    path.write_bytes((b'{"n": 1}\n' * 40)[:256])
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # a load would not look at it
+    assert howdah.load([tmp_path], dsn=dsn).records == 0
+
+    done = howdah_command("rejects", "retry", "--json")
+
+    assert (done.returncode, json.loads(done.stdout)["rejects"]) == (3, 2)
+    assert json.loads(done.stdout)["sources"] == 2, done.stderr
+    assert ask("SELECT count(*) FROM documents WHERE source LIKE '%a.bin'") == [28]
+    assert ask(
+        "SELECT count(*), count(DISTINCT record) FROM documents WHERE source LIKE '%good%'"
+    ) == [(2, 2)]
+    assert len(ask("SELECT id FROM howdah.rejects WHERE source LIKE '%bad.docx'")) == 1
+
+
+def test_two_that_retry_at_once_and_are_killed_load_each_record_once(
+    howdah_command, ask, dsn, tmp_path
+):
+    howdah.load([write_ndjson(tmp_path / "first.ndjson", 1)], dsn=dsn)
+    ask("ALTER TABLE documents ADD CONSTRAINT few CHECK ((attributes->>'n')::int < 1)")
+    path = write_ndjson(tmp_path / "many.ndjson", 6_000)
+    howdah.load([path], dsn=dsn)
+    ask("ALTER TABLE documents DROP CONSTRAINT few")
+    before = ask("SELECT count(*) FROM howdah.rejects")[0]
+    once = "SELECT count(*), count(DISTINCT record) FROM documents WHERE source = %s"
+
+    killed = 0
+    for _ in range(4):
+        both = [howdah_command.start("rejects", "retry") for _ in range(2)]
+        time.sleep(random.uniform(0.4, 0.9))
+        for one in both:
+            killed += one.poll() is None
+            one.kill()
+            one.communicate()
+        rows = ask(once, str(path))
+        left = ask("SELECT count(*) FROM howdah.rejects")[0]
+        assert rows == [(6_000 - left, 6_000 - left)]
+    done = howdah_command("rejects", "retry")
+
+    assert before == 5_999
+    assert killed
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ask(once, str(path)) == [(6_000, 6_000)]
+
+
+def test_retry_beside_a_load_that_replaces_the_source_leaves_one_content(dsn, ask, tmp_path):
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"n": 1}\n{"n": 2\n')
+    howdah.load([path], dsn=dsn)
+    chosen = ask("SELECT id FROM howdah.rejects")
+    (tmp_path / "mended.ndjson").write_text('{"n": 2}\n')
+    path.write_text('{"n": 10}\n{"n": 20}\n')
+
+    with psycopg.connect(dsn) as holder:  # both wait for the source's row, and then race
+        holder.execute("SELECT FROM howdah.sources FOR UPDATE")
+        both = [
+            threading.Thread(target=howdah.load, args=([path],), kwargs={"dsn": dsn}),
+            threading.Thread(
+                target=retry_rejects,
+                args=(dsn, Chosen(ids=chosen)),
+                kwargs={"mended": tmp_path / "mended.ndjson"},
+            ),
+        ]
+        for thread in both:
+            thread.start()
+        time.sleep(1)
+    for thread in both:
+        thread.join()
+
+    assert sorted(ask("SELECT (attributes->>'n')::int FROM documents")) == [10, 20]
+    assert ask("SELECT count(*) FROM howdah.rejects") == [0]
+
+
+def test_truncated_table_takes_its_rejects_with_it(dsn, ask, tmp_path):
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"n": 1}\n{bad\n')
+    howdah.load([path], dsn=dsn)
+    ask("TRUNCATE documents")
+
+    report = howdah.load([path], dsn=dsn)
+
+    assert (report.records, report.rejects) == (1, 1)
+    assert ask("SELECT count(*) FROM howdah.rejects") == [1]

@@ -29,6 +29,9 @@ INTERRUPTED = 130
 PLAIN_INTERVAL_S = 5.0
 """How often progress is told where no terminal can be redrawn."""
 
+WAITING_INTERVAL_S = 1.0
+"""How often it is told that the server is away."""
+
 _KIB = 1024
 
 
@@ -161,9 +164,12 @@ class _Totals:
         self.sources = self.records = self.rejects = self.bytes = 0
 
     def __call__(self, event: Event) -> None:
-        from howdah.loading.report import Planned
+        from howdah.loading.report import Planned, Waiting
 
         with self._lock:
+            if isinstance(event, Waiting):
+                self.show_waiting(f"{event.reason}; trying again in {event.wait_s:.1f} s")
+                return
             if isinstance(event, Planned):
                 self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
             else:
@@ -175,6 +181,9 @@ class _Totals:
 
     def show(self) -> None:
         """Tell them, or not."""
+
+    def show_waiting(self, text: str) -> None:
+        """Tell why nothing goes on, or not."""
 
     def counts(self) -> str:
         rate = self.records / max(time.monotonic() - self.started, 0.001)
@@ -198,11 +207,21 @@ class _BarProgress(_Totals):
             counts=self.counts(),
         )
 
+    def show_waiting(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+
 
 class _PlainProgress(_Totals):
     def __init__(self) -> None:
         super().__init__()
         self._told = time.monotonic()
+        self._told_waiting = float("-inf")
+
+    def show_waiting(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._told_waiting >= WAITING_INTERVAL_S:  # each worker says it
+            self._told_waiting = now
+            click.echo(text, err=True)
 
     def show(self) -> None:
         now = time.monotonic()

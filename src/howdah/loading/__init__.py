@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         emit,
         fork,
     )
+    from howdah.loading.limits import Limits
+    from howdah.loading.mending import Refusal, RetryReport, retry_rejects
     from howdah.loading.readers import (
         BadRecord,
         Batch,
@@ -28,8 +30,17 @@ if TYPE_CHECKING:
         SplittingReader,
         UnreadableSource,
     )
-    from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+    from howdah.loading.rejectfiles import Exported, export_rejects, reject_content
+    from howdah.loading.rejectstore import (
+        Chosen,
+        KeptReject,
+        RejectGroup,
+        kept_reject,
+        reject_groups,
+    )
+    from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan, Waiting
     from howdah.loading.run import latest_rejects, load, plan
+    from howdah.loading.schema import ddl
     from howdah.loading.writer import Writer
     from howdah.loading.writerasync import AsyncWriter
     from howdah.loading.writerlane import OutcomeUnknown
@@ -39,10 +50,14 @@ __all__ = [
     "AsyncWriter",
     "BadRecord",
     "Batch",
+    "Chosen",
     "Columns",
     "Event",
+    "Exported",
     "ForkJoinPool",
     "Head",
+    "KeptReject",
+    "Limits",
     "LoadReport",
     "Match",
     "Outcome",
@@ -51,18 +66,28 @@ __all__ = [
     "PoolBroken",
     "Reader",
     "ReaderOptions",
+    "Refusal",
+    "RejectGroup",
+    "RetryReport",
     "SplittingReader",
     "TablePlan",
     "TaskTimedOut",
     "UnreadableSource",
+    "Waiting",
     "WorkerDied",
     "Writer",
     "WriterFull",
+    "ddl",
     "emit",
+    "export_rejects",
     "fork",
+    "kept_reject",
     "latest_rejects",
     "load",
     "plan",
+    "reject_content",
+    "reject_groups",
+    "retry_rejects",
 ]
 
 _HOMES = {
@@ -75,6 +100,12 @@ _HOMES = {
         "emit",
         "fork",
     ),
+    "howdah.loading.limits": ("Limits",),
+    "howdah.loading.mending": (
+        "Refusal",
+        "RetryReport",
+        "retry_rejects",
+    ),
     "howdah.loading.readers": (
         "BadRecord",
         "Batch",
@@ -85,8 +116,32 @@ _HOMES = {
         "SplittingReader",
         "UnreadableSource",
     ),
-    "howdah.loading.report": ("Event", "LoadReport", "Outcome", "Planned", "TablePlan"),
-    "howdah.loading.run": ("latest_rejects", "load", "plan"),
+    "howdah.loading.rejectfiles": (
+        "Exported",
+        "export_rejects",
+        "reject_content",
+    ),
+    "howdah.loading.rejectstore": (
+        "Chosen",
+        "KeptReject",
+        "RejectGroup",
+        "kept_reject",
+        "reject_groups",
+    ),
+    "howdah.loading.report": (
+        "Event",
+        "LoadReport",
+        "Outcome",
+        "Planned",
+        "TablePlan",
+        "Waiting",
+    ),
+    "howdah.loading.run": (
+        "latest_rejects",
+        "load",
+        "plan",
+    ),
+    "howdah.loading.schema": ("ddl",),
     "howdah.loading.writer": ("Writer",),
     "howdah.loading.writerasync": ("AsyncWriter",),
     "howdah.loading.writerlane": ("OutcomeUnknown",),

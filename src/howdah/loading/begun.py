@@ -154,17 +154,35 @@ _FINISH = """
                                    FROM howdah.chunks
                                   WHERE source = id AND chunks.loaded_at = sources.loaded_at)
      WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
+       AND %(chunks)s <= (SELECT count(*) FROM howdah.chunks
+                           WHERE source = id AND chunks.loaded_at = sources.loaded_at)
  RETURNING replaces
+"""
+_UNFINISHED = """
+    SELECT FROM howdah.sources
+     WHERE id = %(source)s AND loaded_at = %(loaded_at)s AND NOT finished
 """
 
 
-def finish(conn: Connection[Any], load: Load, begun: Begun) -> None:
-    """Mark a source as finished, all its chunks being committed, and remove its old rows."""
+def finish(conn: Connection[Any], load: Load, begun: Begun, chunks: int) -> bool:
+    """Mark a source as finished and remove its old rows, if the ledger has all its chunks.
+
+    Args:
+        conn: A connection that is not in a transaction.
+        load: This load.
+        begun: The source.
+        chunks: How many chunks it has; all of them were committed once.
+
+    Returns:
+        Whether the source needs nothing more; False where a crash of the server
+        has taken chunks again (session.py).
+    """
     with conn.transaction():
-        values = {"source": begun.id, "loaded_at": begun.loaded_at}
+        values = {"source": begun.id, "loaded_at": begun.loaded_at, "chunks": chunks}
         row = conn.execute(_FINISH, values).fetchone()
-        if row is None:  # another load has finished it, or began it anew
-            return
+        if row is None:  # or another load has finished it, or began it anew
+            return conn.execute(_UNFINISHED, values).fetchone() is None
         conn.execute("DELETE FROM howdah.chunks WHERE source = %s", [begun.id])
         if row[0]:
             ledger.remove_rows(conn, load.target, [begun.name], begun.loaded_at)
+        return True

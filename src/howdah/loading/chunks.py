@@ -26,8 +26,8 @@ __all__ = [
     "cut",
 ]
 
-CHUNK_BYTES = 16 << 20
-"""About how much one transaction commits, in bytes.
+CHUNK_BYTES = int(os.environ.get("HOWDAH_CHUNK_BYTES", "0")) or 16 << 20
+"""About how much one transaction commits, in bytes. Tests make it small by the variable.
 
 Source: bench/load.py with other values here: 8 MiB took 3% longer, 32 MiB as long.
 """

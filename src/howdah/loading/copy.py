@@ -117,4 +117,7 @@ def _end(pgconn: pq.abc.PGconn, error: bytes | None) -> pq.abc.PGresult:
 
 def _expect(result: pq.abc.PGresult, status: pq.ExecStatus) -> None:
     if result.status != status:
-        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+        error = psycopg.errors.error_from_result(result, encoding="utf-8")
+        if error.sqlstate is None:  # libpq's own: the connection is lost
+            raise psycopg.OperationalError(str(error))
+        raise error

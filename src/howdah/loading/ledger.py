@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg import Connection, sql
 
@@ -29,19 +28,18 @@ __all__ = [
     "Whole",
     "claim_whole",
     "close",
+    "committed",
     "count_whole",
     "finish_archive",
     "finished",
     "finished_members",
     "forget_if_emptied",
-    "install",
     "other_contents",
     "ours",
     "parameters",
     "remove_rows",
+    "wait_for_disk",
 ]
-
-_DDL = "ledger.sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,13 @@ class Finished:
         name: Its name.
         fingerprint: That of the content in the table.
         sources: How many sources it counts as: its members, if it is an archive.
+        ours: Whether this very load has loaded it.
     """
 
     name: str
     fingerprint: str
     sources: int
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +83,20 @@ class Counts:
     rejects: int
 
 
-_INSTALLED = "SELECT to_regclass('howdah.loads') IS NOT NULL"
-
-
-def install(conn: Connection[Any]) -> None:
-    """Create the schema `howdah` and its tables where they are missing.
-
-    Raises:
-        Refused: The role may not create a schema in the database.
-    """
-    with conn.transaction(), pg.explained("create the schema howdah"):
-        if not _value(conn, _INSTALLED):
-            pg.xact_lock(conn, "howdah: install the ledger")
-            ddl = files("howdah.loading").joinpath(_DDL).read_text()
-            conn.execute(ddl.encode())  # bytes: a file of ours, not a literal of this module
-
-
+# With a source go its rejects, which would be there twice when it is loaded again.
 _FORGET = """
-    DELETE FROM howdah.sources
-     WHERE target = {target}
-       AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
-       AND NOT EXISTS (SELECT FROM {table})
+    WITH forgotten AS (
+        DELETE FROM howdah.sources
+         WHERE target = {target}
+           AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
+           AND NOT EXISTS (SELECT FROM {table})
+     RETURNING name
+    ), swept AS (
+        DELETE FROM howdah.rejects
+         USING forgotten
+         WHERE target = {target} AND source = name
+    )
+    SELECT count(*) FROM forgotten
 """
 _SWEEP = """
     DELETE FROM howdah.{} WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
@@ -120,13 +113,16 @@ def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
     # Values as literals, here and below: psycopg takes a "%" in an identifier
     # for a placeholder as soon as a query has parameters.
     query = sql.SQL(_FORGET).format(table=target.identifier, target=target.oid)
-    return conn.execute(query).rowcount
+    row = conn.execute(query).fetchone()
+    assert row is not None  # noqa: S101 - count(*) has one row
+    number: int = row[0]
+    return number
 
 
 _FINISHED = """
-    SELECT name, fingerprint, greatest(members, 1) AS sources
+    SELECT name, fingerprint, greatest(members, 1) AS sources, loaded_at = %(loaded_at)s AS ours
       FROM howdah.sources
-     WHERE target = %(target)s AND finished AND fingerprint <> ''
+     WHERE target = %(target)s AND finished AND (fingerprint <> '' OR loaded_at = %(loaded_at)s)
        AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
        AND name = ANY(%(names)s)
 """
@@ -162,7 +158,7 @@ def other_contents(
 
 
 _FINISHED_MEMBERS = """
-    SELECT name
+    SELECT name, records, rejects, loaded_at = %(loaded_at)s AS ours
       FROM howdah.sources
      WHERE target = %(target)s AND finished AND fingerprint = %(fingerprint)s AND fingerprint <> ''
        AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
@@ -170,10 +166,15 @@ _FINISHED_MEMBERS = """
 """
 
 
-def finished_members(conn: Connection[Any], load: Load, archive: str, fingerprint: str) -> set[str]:
-    """Return the names of the archive's members that a killed load has committed."""
+def finished_members(
+    conn: Connection[Any], load: Load, archive: str, fingerprint: str
+) -> dict[str, Counts | None]:
+    """Return, by name, the archive's members that are committed; with counts where by this load."""
     values = parameters(load, prefix=archive + MEMBER_SEPARATOR, fingerprint=fingerprint)
-    return {name for (name,) in conn.execute(_FINISHED_MEMBERS, values)}
+    return {
+        name: Counts(name, records, rejects) if ours else None
+        for name, records, rejects, ours in conn.execute(_FINISHED_MEMBERS, values)
+    }
 
 
 # In the order of the names: two loads that claim the same ones cannot deadlock.
@@ -190,7 +191,8 @@ _CLAIM_WHOLE = """
            members = 0, records = 0, rejects = 0
      WHERE NOT known.finished
         OR known.fingerprint <> excluded.fingerprint
-        OR known.fingerprint = ''
+        -- not what this load has committed itself, before it lost the answer
+        OR (known.fingerprint = '' AND known.loaded_at <> excluded.loaded_at)
         OR known.loaded_at < coalesce(%(again_since)s::timestamptz, '-infinity')
  RETURNING name, replaces
 """
@@ -247,6 +249,35 @@ def ours(conn: Connection[Any], load: Load, names: Collection[str]) -> list[Coun
     return pg.fetch_all(conn, Counts, _OURS, parameters(load, names=list(names)))
 
 
+_COMMITTED = """
+    SELECT count(*) FILTER (WHERE finished AND members = 0) AS sources,
+           coalesce(sum(known.records + coalesce(part.records, 0)), 0)::bigint AS records,
+           coalesce(sum(known.rejects + coalesce(part.rejects, 0)), 0)::bigint AS rejects
+      FROM (SELECT id, finished, members,
+                   CASE WHEN finished AND loaded_at = %(loaded_at)s THEN records ELSE 0 END
+                       AS records,
+                   CASE WHEN finished AND loaded_at = %(loaded_at)s THEN rejects ELSE 0 END
+                       AS rejects
+              FROM howdah.sources
+             WHERE target = %(target)s AND (loaded_at = %(loaded_at)s OR NOT finished)) AS known
+      LEFT JOIN (SELECT source, sum(records) AS records, sum(rejects) AS rejects
+                   FROM howdah.chunks
+                  WHERE load = %(loaded_at)s
+                  GROUP BY source) AS part ON source = id
+"""
+
+
+def committed(conn: Connection[Any], load: Load) -> Outcome:
+    """Return what the ledger says that this load has committed: sources, records and rejects.
+
+    Of a source that a killed load began and this one has finished, nothing: the
+    ledger does not say who loaded how much of it.
+    """
+    found = pg.fetch_one(conn, Outcome, _COMMITTED, parameters(load))
+    assert found is not None  # noqa: S101 - an aggregate has one row
+    return found
+
+
 _FINISH_ARCHIVE = """
     INSERT INTO howdah.sources AS known
            (target, name, fingerprint, loaded_at, cut, finished, members)
@@ -286,16 +317,28 @@ def finish_archive(
 
 _CLOSE = """
     INSERT INTO howdah.loads (target, started_at, sources, skipped, records, rejects)
-    VALUES (%(target)s, %(loaded_at)s, %(sources)s, %(skipped)s, %(records)s, %(rejects)s)
+    SELECT %(target)s, %(loaded_at)s, %(sources)s, %(skipped)s, %(records)s, %(rejects)s
+     WHERE NOT EXISTS (SELECT FROM howdah.loads
+                        WHERE target = %(target)s AND started_at = %(loaded_at)s)
 """
+_WAIT_FOR_DISK = """
+    SELECT set_config(name, CASE reset_val WHEN 'off' THEN 'on' ELSE reset_val END, true)
+      FROM pg_catalog.pg_settings
+     WHERE name = 'synchronous_commit'
+"""
+
+
+def wait_for_disk(conn: Connection[Any]) -> None:
+    """Have the commit of the transaction that the connection is in wait for the WAL before it."""
+    conn.execute(_WAIT_FOR_DISK)
 
 
 def close(conn: Connection[Any], load: Load, outcome: Outcome) -> None:
     """Note that a load came to its end; what it committed is on disk when this returns.
 
     Args:
-        conn: A connection that is not in a transaction, with the server's own
-            synchronous_commit: its commit waits for all WAL before it.
+        conn: A connection that is not in a transaction; the commit waits for all
+            WAL before it.
         load: The load.
         outcome: All that it did.
     """
@@ -306,7 +349,9 @@ def close(conn: Connection[Any], load: Load, outcome: Outcome) -> None:
         records=outcome.records,
         rejects=outcome.rejects,
     )
-    conn.execute(_CLOSE, values)
+    with conn.transaction():
+        wait_for_disk(conn)
+        conn.execute(_CLOSE, values)
 
 
 _REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY({names}) AND loaded_at <> {loaded_at}"
@@ -343,8 +388,3 @@ def parameters(load: Load, **more: object) -> dict[str, object]:
         "again_since": load.again_since,
         **more,
     }
-
-
-def _value(conn: Connection[Any], query: LiteralString) -> Any:
-    row = conn.execute(query).fetchone()
-    return row and row[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Event", "LoadReport", "Outcome", "Planned", "TablePlan"]
+__all__ = ["Event", "LoadReport", "Outcome", "Planned", "TablePlan", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,38 @@ class Outcome:
             self.bytes + other.bytes,
         )
 
+    def __sub__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.sources - other.sources,
+            self.skipped - other.skipped,
+            self.records - other.records,
+            self.rows - other.rows,
+            self.rejects - other.rejects,
+            self.repaired - other.repaired,
+            self.chunks - other.chunks,
+            self.bytes - other.bytes,
+        )
 
-Event: TypeAlias = Planned | Outcome
-"""What `on_event` of `load` is called with: one `Planned`, then `Outcome`s that add up."""
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The server is away or refuses for the moment; the work will be tried again.
+
+    Attributes:
+        reason: Why, as in "the server is away".
+        wait_s: How long until the next try, in seconds.
+    """
+
+    reason: str
+    wait_s: float
+
+
+Event: TypeAlias = Planned | Outcome | Waiting
+"""What `on_event` of `load` is called with: one `Planned`, `Outcome`s that add up, `Waiting`s.
+
+What was told of a task that has to be tried again is taken back by an `Outcome`
+of negative numbers.
+"""
 
 
 @dataclass(frozen=True, slots=True)

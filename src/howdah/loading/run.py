@@ -7,62 +7,34 @@ The parent looks, cuts and counts; all reading and writing is the workers' work.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.errors import HowdahError, Refused
-from howdah.loading import ledger, rejects, replacing
-from howdah.loading.begun import Begun, begin, finish
-from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading import ledger, rejects, replacing, schema
 from howdah.loading.columns import Columns
-from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
-from howdah.loading.opening import open_file, splitter_of
+from howdah.loading.limits import Limits
 from howdah.loading.readers import (
     ReaderOptions,
-    SplittingReader,
-    UnreadableSource,
     check_format,
-    load_readers,
 )
 from howdah.loading.records import json_text
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+from howdah.loading.rejectlimit import RejectLimit
+from howdah.loading.report import Event, LoadReport, TablePlan
+from howdah.loading.rounds import Rounds
 from howdah.loading.sampling import sample
-from howdah.loading.sources import SourceFile, find
-from howdah.loading.target import Load, prepare
-from howdah.loading.watch import Reading
-from howdah.loading.work import (
-    FilesJob,
-    Job,
-    RangeJob,
-    has_changed,
-    how_cut,
-    reject_changed,
-    run,
-)
+from howdah.loading.session import Session
+from howdah.loading.slots import most_workers
+from howdah.loading.sources import find
+from howdah.loading.target import Load, Target, prepare
 
 __all__ = ["latest_rejects", "load", "plan"]
-
-FILES_PER_JOB = 64
-"""How many small files may share a task and a transaction."""
-
-TIME_LIMIT_S = 300.0
-"""How long a reader may take over one record, so over a document, in seconds.
-
-It is also the limit of a task of several small files. The worker is then killed,
-the files are tried one by one, and the one that hangs becomes a reject; of an
-archive, the member that does.
-"""
 
 _MOST_WORKERS = 8
 """Workers by default, at most: each holds a connection slot of the server."""
@@ -80,6 +52,9 @@ def load(
     replace: bool = False,
     stream_name: str | None = None,
     options: ReaderOptions | None = None,
+    limits: Limits | None = None,
+    max_rejects: int | None = None,
+    on_reject: Literal["keep", "stop"] = "keep",
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
     """Load files of any kind into a table, each record once.
@@ -105,42 +80,47 @@ def load(
             under the same name again replaces its rows. None: a name of its own.
         options: How the sources are to be read; a source that was loaded with
             other options counts as changed.
+        limits: How long to wait for a server that is away, and for locks; None: the
+            defaults of `Limits`.
+        max_rejects: Stop when there are more rejects than this; 0: at the first one.
+            None: never.
+        on_reject: "stop" is the same as `max_rejects=0`.
         on_event: Called in this process with what happens, for progress.
 
     Raises:
         UsageError: A path, the table's name or the options' format leads to nothing.
         NoDatabase: The server cannot be reached.
         Refused: The role may not, or the table has other columns.
-        HowdahError: The server failed on the way; what is committed stays.
+        HowdahError: The server failed on the way, or there are more rejects than
+            `max_rejects`; what is committed stays.
     """
     started = time.monotonic()
-    say = on_event or (lambda _: None)
+    say = RejectLimit(0 if on_reject == "stop" else max_rejects, on_event or (lambda _: None))
     name = pg.TableName.parse(table)
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    options = options or ReaderOptions()
+    options, limits = options or ReaderOptions(), limits or Limits()
     check_format(options)
     files = find(paths, stream_name=stream_name or f"stdin {moment}", how=str(options))
-    conninfo = _conninfo(dsn)
-    with pg.connect(conninfo, application_name="howdah load") as conn:
-        ledger.install(conn)
+    conninfo, doing = _conninfo(dsn), f"load into {name}"
+
+    def prepared(conn: Connection[Any]) -> Target:
+        schema.install(conn)
         target = prepare(conn, name, columns, files, options)
         if truncate:
             replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
-        old, target = target, replacing.aside(conn, target) if replace else target
-        now = _clock(conn)
-        this = Load(target, now, now if again else None, options)
-        todo, skipped = _without_finished(conn, this, files)
-        say(Planned(str(target), len(todo), skipped, sum(file.size_bytes for file in todo)))
-        outcome = Outcome(skipped=skipped)
-        for stream in [file for file in todo if file.is_stream]:
-            outcome += run(FilesJob(conninfo, this, (stream,)), say)
-        todo = [file for file in todo if not file.is_stream]
-        if todo:
-            outcome += _Run(conn, conninfo, this, say).load(todo, _workers(this, workers))
-        if replace:
-            target = replacing.put_in_place(conn, old, target)
-        ledger.close(conn, dataclasses.replace(this, target=target), outcome)
+        return target
+
+    with Session(conninfo, limits, say) as session, pg.explained(doing):
+        old = session.call(doing, prepared)
+        session.table = old.oid
+        target = session.call(doing, lambda conn: replacing.aside(conn, old)) if replace else old
+        now = session.call(doing, _clock)
+        this = Load(target, now, now if again else None, options, limits)
+        wanted = _workers(this, workers)
+        wanted = session.call(doing, lambda conn: most_workers(conn, wanted))
+        outcome = Rounds(session, conninfo, this, say, old if replace else None).load(files, wanted)
+    say.check()
     seconds = time.monotonic() - started
     return LoadReport(
         table=str(old),
@@ -220,207 +200,11 @@ def _clock(conn: Connection[Any]) -> datetime:
     return moment
 
 
-def _without_finished(
-    conn: Connection[Any], load: Load, files: list[SourceFile]
-) -> tuple[list[SourceFile], int]:
-    """Return the files to load, and how many sources need no loading."""
-    known = ledger.finished(conn, load, [file.name for file in files])
-    todo, skipped = [], 0
-    for file in files:
-        before = known.get(file.name)
-        if before is not None and before.fingerprint == file.fingerprint:
-            skipped += before.sources
-        else:
-            todo.append(file)
-    if load.target.columns is not None and not load.target.columns.merges:
-        _refuse_second_content(conn, load, todo)
-    return todo, skipped
-
-
-def _refuse_second_content(conn: Connection[Any], load: Load, files: list[SourceFile]) -> None:
-    """Refuse sources that a table of others' columns has an earlier content of.
-
-    Raises:
-        Refused: No column tells which of the table's rows are a source's old ones.
-    """
-    names = ledger.other_contents(conn, load, [(file.name, file.fingerprint) for file in files])
-    if names:
-        raise Refused(
-            f"{names[0]} is in {load.target} already, with other content or as a whole, and no "
-            "column tells which rows are its old ones.",
-            next_step="Load with --replace or --truncate, or with --key and --on-conflict update.",
-        )
-
-
 def _workers(load: Load, wanted: int | None) -> int:
     """Return how many workers to use: one where the order of the records matters."""
     if load.target.columns is not None and load.target.columns.merges:
         return 1
     return wanted or _cpus()
-
-
-@dataclass(slots=True)
-class _Chunks:
-    """A file of several chunks, and how many of them are not committed."""
-
-    file: SourceFile
-    left: int
-
-
-class _Run:
-    """The parent's side of a load: cuts files into jobs, finishes files whose chunks are in."""
-
-    def __init__(
-        self, conn: Connection[Any], conninfo: str, load: Load, say: Callable[[Event], None]
-    ) -> None:
-        self._conn = conn
-        self._conninfo = conninfo
-        self._load = load
-        self._say = say
-        self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
-        self._reading: dict[str, str] = {}  # which member, by the archive's name
-        self._outcome = Outcome()
-
-    def load(self, files: list[SourceFile], workers: int) -> Outcome:
-        """Load files, none of them a stream."""
-        running: dict[Future[Outcome], Job] = {}
-        instead: deque[Job] = deque()  # of jobs that took their worker with them
-        load_readers()
-        with ForkJoinPool(workers, on_event=self._hear) as pool:
-            jobs = self._jobs(files)
-            while True:
-                # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
-                while len(running) < 2 * workers:
-                    job = instead.popleft() if instead else next(jobs, None)
-                    if job is None:
-                        break
-                    running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
-                if not running:
-                    return self._outcome
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    instead += self._after(running.pop(future), future)
-
-    def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
-        """Yield what the workers are to do: what takes longest first."""
-        large = sorted(
-            (file for file in files if file.size_bytes > CHUNK_BYTES),
-            key=lambda file: -file.size_bytes,
-        )
-        split: list[tuple[SourceFile, SplittingReader]] = []
-        for file in large:
-            reader = _splitter(file, self._load.options)
-            if reader is None:
-                yield self._files_job((file,))
-            else:
-                split.append((file, reader))
-        for file, reader in split:
-            yield from self._range_jobs(file, reader)
-        for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
-            yield self._files_job(group)
-
-    def _files_job(self, files: tuple[SourceFile, ...]) -> FilesJob:
-        return FilesJob(self._conninfo, self._load, files, limit_s=TIME_LIMIT_S)
-
-    def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
-        begun = begin(
-            self._conn,
-            self._load,
-            name=file.name,
-            fingerprint=file.fingerprint,
-            cut=how_cut(reader.name),
-        )
-        if begun is None:  # another load has finished it meanwhile
-            self._add(Outcome(skipped=1, bytes=file.size_bytes))
-            return
-        chunks = _Chunks(file, left=1)  # one for the cutting itself
-        self._chunks[begun.id] = chunks
-        bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
-        with open_file(file.path) as opened:
-            as_rows = self._load.target.columns is not None
-            for chunk in cut(opened, reader, as_rows=as_rows):
-                if chunk.number in begun.done:
-                    self._say(Outcome(bytes=chunk.length))
-                    continue
-                chunks.left += 1
-                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
-        self._chunk_done(begun)
-
-    def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:
-        """Take a finished job's outcome; return the jobs that are to be done in its place."""
-        try:
-            self._outcome += future.result()
-        except (WorkerDied, TaskTimedOut) as exc:
-            if job.failed is not None:  # even without reading anything
-                raise
-            return self._smaller(job, _reason(exc))
-        if isinstance(job, RangeJob):
-            self._chunk_done(job.begun)
-        return ()
-
-    def _smaller(self, job: Job, reason: str) -> list[Job]:
-        """Return what to do in the place of a job that took its worker with it, twice."""
-        if isinstance(job, FilesJob):
-            if len(job.files) > 1:
-                return [dataclasses.replace(job, files=(file,)) for file in job.files]
-            member = self._reading.pop(job.files[0].name, None)
-            if member is not None and member not in job.skip:
-                return [dataclasses.replace(job, skip={**job.skip, member: reason})]
-        return [dataclasses.replace(job, failed=reason)]
-
-    def _hear(self, event: Event | Reading) -> None:
-        """Take what a worker says, in a thread of the pool."""
-        if isinstance(event, Reading):
-            self._reading[event.file] = event.source
-        else:
-            self._say(event)
-
-    def _chunk_done(self, begun: Begun) -> None:
-        chunks = self._chunks[begun.id]
-        chunks.left -= 1
-        if not chunks.left:
-            del self._chunks[begun.id]
-            finish(self._conn, self._load, begun)
-            self._add(Outcome(sources=1))
-            if has_changed(chunks.file):
-                self._add(reject_changed(self._conn, self._load, chunks.file))
-
-    def _add(self, outcome: Outcome) -> None:
-        self._outcome += outcome
-        self._say(outcome)
-
-
-def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield small files in groups that fit one transaction."""
-    group: list[SourceFile] = []
-    size = 0
-    for file in files:
-        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) == FILES_PER_JOB):
-            yield tuple(group)
-            group, size = [], 0
-        group.append(file)
-        size += file.size_bytes
-    if group:
-        yield tuple(group)
-
-
-def _reason(exc: HowdahError) -> str:
-    # What a Watch kills with; nothing else here does.
-    hung = "SIGALRM" in exc.message
-    return f"its reader gave nothing for {TIME_LIMIT_S:g} s" if hung else exc.message
-
-
-def _time_limit_s(job: Job) -> float | None:
-    """Return how long a job may take: one file alone has its reader watched, record by record."""
-    return TIME_LIMIT_S if isinstance(job, FilesJob) and len(job.files) > 1 else None
-
-
-def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
-    try:
-        with open_file(file.path) as opened:
-            return splitter_of(opened, file.name, options)
-    except (OSError, UnreadableSource):
-        return None  # its worker will say what is wrong
 
 
 def _cpus() -> int:

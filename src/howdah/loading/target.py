@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from howdah import pg
 from howdah.errors import Refused
 from howdah.loading.columns import MARK, Columns, columns_of, matched
+from howdah.loading.limits import Limits
 from howdah.loading.readers.options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -91,12 +92,14 @@ class Load:
         again_since: Sources that were finished before this moment are loaded
             even if unchanged; None: unchanged ones are left alone.
         options: What the readers are told; part of the fingerprint of each source.
+        limits: What it bears before it gives up.
     """
 
     target: Target
     loaded_at: datetime
     again_since: datetime | None = None
     options: ReaderOptions = field(default_factory=ReaderOptions)
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

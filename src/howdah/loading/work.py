@@ -1,4 +1,4 @@
-"""What a worker does with a job: read, frame, COPY, commit, over one connection of its own.
+"""What a worker does with a job: read, frame, COPY, commit, over the connection it is given.
 
 Sources that end within a chunk share a transaction with others; one that goes
 on is begun in the ledger and committed chunk by chunk, its records passed to
@@ -8,7 +8,6 @@ never the job's.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +18,10 @@ from typing import Any, BinaryIO
 
 from psycopg import Connection
 
-from howdah import __version__, pg
+from howdah import __version__
 from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
+from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
@@ -35,11 +35,18 @@ from howdah.loading.readers import (
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
-from howdah.loading.sources import STANDARD_INPUT, SourceFile, current_fingerprint
+from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
 from howdah.loading.watch import Reading, Watch
 
-__all__ = ["FilesJob", "Job", "RangeJob", "has_changed", "how_cut", "reject_changed", "run"]
+__all__ = [
+    "FilesJob",
+    "Job",
+    "RangeJob",
+    "how_cut",
+    "load_files",
+    "load_range",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,61 +104,13 @@ def how_cut(reader: str) -> str:
     return f"{reader}, {HOW_CUT}, howdah {__version__}"
 
 
-def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
-    """Do a job, and return what it has committed.
-
-    Args:
-        job: What to do.
-        say: Called with each part of the outcome as soon as it is committed.
-
-    Raises:
-        HowdahError: The server refuses what is not the data's fault; what is
-            committed stays.
-    """
-    conn = _connection(job.conninfo)
-    with pg.explained(f"load into {job.load.target}"):
-        if isinstance(job, RangeJob):
-            outcome = _load_range(conn, job)
-            say(outcome)
-            return outcome
-        loader = _FileLoader(conn, job, say)
-        with ExitStack() as stack:
-            if any(file.is_stream for file in job.files):
-                # What cannot be read twice is loaded as a whole or not at all.
-                stack.enter_context(conn.transaction())
-            for file in job.files:
-                loader.load(file)
-            loader.commit()
-        return loader.outcome
-
-
-_connections: dict[tuple[int, str], Connection[Any]] = {}
-
-
-def _connection(conninfo: str) -> Connection[Any]:
-    """Return this process's connection: its first job opens it."""
-    key = (os.getpid(), conninfo)  # a forked process must not use its parent's
-    conn = _connections.get(key)
-    if conn is None or conn.closed:
-        conn = pg.open_connection(conninfo, application_name="howdah load")
-        # A crash of the server may then lose the last commits, rows and ledger
-        # together, and with them the load, which ends in a commit that waits
-        # (ledger.close). Else a worker sleeps while a chunk of WAL reaches the disk.
-        conn.execute("SET synchronous_commit = off")
-        _connections[key] = conn
-        _keep_freed_memory()
-    return conn
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what each batch frees for the next one, a sixth of this process's time.
-
-    It gives memory back to the kernel above a threshold, which it raises to twice
-    the size of the largest block that was ever freed; this one is never touched.
-
-    Source: mallopt(3), M_MMAP_THRESHOLD.
-    """
-    bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB
+def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]) -> Outcome:
+    """Load the files of a job over a connection; return what is committed."""
+    loader = _FileLoader(conn, job, say)
+    for file in job.files:
+        loader.load(file)
+    loader.commit()
+    return loader.outcome
 
 
 def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
@@ -217,7 +176,7 @@ class _FileLoader:
 
     def _load_sources(self, file: SourceFile, opened: BinaryIO) -> int:
         """Load each source in a file; return how many of them are members of an archive."""
-        done: set[str] = set()
+        done: dict[str, ledger.Counts | None] = {}
         members, said = 0, 0
         for source in _sources(opened, file.name, self._load.options):
             if source.name != file.name:
@@ -227,7 +186,7 @@ class _FileLoader:
                     )
                 members += 1
             if source.name in done:
-                self._say(Outcome(skipped=1))
+                self._say_done(done[source.name])
             elif isinstance(source, Unopened):
                 self._reject(file, source.name, source.reason)
             elif source.name in self._job.skip:
@@ -253,14 +212,24 @@ class _FileLoader:
             cut=how_cut(source.reader.name),
         )
         if begun is None:
-            self._say(Outcome(skipped=1))
+            self._say_done(*ledger.ours(self._conn, self._load, [source.name]))
             return
-        for number, chunk in enumerate(chain([iter(first), second], chunks)):
-            self._say(_commit_chunk(self._conn, self._load, begun, number, [chunk]))
+        number = 0
+        for number, chunk in enumerate(chain([iter(first), second], chunks), start=1):
+            self._say(_commit_chunk(self._conn, self._load, begun, number - 1, [chunk]))
             for _ in chunk:  # nothing is left of it, but where it was committed before
                 pass
-        finish(self._conn, self._load, begun)
+        # All of them are there: a crash would have ended this session too.
+        finish(self._conn, self._load, begun, number)
         self._say(Outcome(sources=1))
+
+    def _say_done(self, ours: ledger.Counts | None = None) -> None:
+        """Say that a source is committed: by this load before it lost the server, or by another."""
+        if ours is None:
+            self._say(Outcome(skipped=1))
+        else:
+            counts = {"records": ours.records, "rows": ours.records, "rejects": ours.rejects}
+            self._say(Outcome(sources=1, **counts))
 
     def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
         if self._load.target.columns is not None and source.name == file.name:
@@ -294,22 +263,6 @@ class _FileLoader:
     def _say(self, outcome: Outcome) -> None:
         self.outcome += outcome
         self._say_to(outcome)
-
-
-def has_changed(file: SourceFile) -> bool:
-    """Return whether a file is another than when the load began."""
-    try:
-        # How it is read stands behind the file's own.
-        return not (file.is_stream or file.fingerprint.startswith(current_fingerprint(file.path)))
-    except OSError:  # it is gone: what was read of it is what it was
-        return False
-
-
-def reject_changed(conn: Connection[Any], load: Load, file: SourceFile) -> Outcome:
-    """Note that a file changed while it was loaded; the next load will load it anew."""
-    reason = "it changed while it was loaded; load it again"
-    rejects.keep(conn, load, [Reject(file.name, None, "the whole source", reason)])
-    return Outcome(rejects=1)
 
 
 def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
@@ -385,7 +338,7 @@ def _rows_of(file: SourceFile, options: ReaderOptions) -> Rows | None:
         return rows
 
 
-def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
+def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], None]) -> Outcome:
     """Commit one chunk of a file; its parent finishes the file when all chunks are in."""
     chunk = job.chunk
     with ExitStack() as stack:
@@ -404,4 +357,6 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
                 items = reader.read_range(file, *span)
                 pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
-    return outcome + Outcome(bytes=chunk.length)
+    outcome += Outcome(bytes=chunk.length)
+    say(outcome)
+    return outcome

@@ -1,0 +1,166 @@
+"""A job of a load, done over this process's session, and again where the server was away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from howdah import pg
+from howdah.errors import HowdahError, NoDatabase
+from howdah.loading import ledger
+from howdah.loading.forkjoin import emit
+from howdah.loading.holders import blocked_by
+from howdah.loading.limits import Limits
+from howdah.loading.report import Event, Outcome
+from howdah.loading.retrying import Patience, ends_session, passing_cause, reason_of
+from howdah.loading.session import open_session
+from howdah.loading.sources import STANDARD_INPUT
+from howdah.loading.work import FilesJob, Job, RangeJob, load_files, load_range
+
+__all__ = ["cannot_be_read_again", "run", "run_stream"]
+
+
+def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
+    """Do a job, and return what it has committed.
+
+    Where the server is away it is begun anew: what was committed before is found
+    in the ledger, and counts. Not for streams, which cannot be read anew.
+
+    Args:
+        job: What to do.
+        say: Called with each part of the outcome as soon as it is committed.
+
+    Raises:
+        HowdahError: The server refuses what is not the data's fault; what is
+            committed stays.
+    """
+    doing = f"load into {job.load.target}"
+    patience = Patience(job.load.limits, say)
+    with pg.explained(doing):
+        while True:
+            told = Told(say, patience)
+            conn = None
+            try:
+                conn = connection(job)
+                if isinstance(job, RangeJob):
+                    return load_range(conn, job, told)
+                return load_files(conn, job, told)
+            except (psycopg.OperationalError, NoDatabase) as exc:
+                told.take_back()
+                blocked = blocked_by(conn, job.load.target.oid, exc)
+                if conn is not None and ends_session(exc):
+                    conn.close()
+                patience.bear(exc, doing, blocked)
+
+
+class Told:
+    """What a try at a job has said; it is taken back if the job is begun anew.
+
+    Args:
+        say: Who is told.
+        patience: Begins anew with each commit.
+    """
+
+    def __init__(self, say: Callable[[Event], None], patience: Patience) -> None:
+        self.total = Outcome()
+        self._say = say
+        self._patience = patience
+
+    def __call__(self, outcome: Outcome) -> None:
+        self.total += outcome
+        if outcome.chunks:
+            self._patience.reward()
+        self._say(outcome)
+
+    def take_back(self) -> None:
+        if self.total != Outcome():
+            self._say(Outcome() - self.total)
+
+
+def run_stream(job: FilesJob, say: Callable[[Event], None]) -> Outcome:
+    """Load what can be read only once, in one transaction: as a whole or not at all.
+
+    Args:
+        job: Streams alone.
+        say: Called with each part of the outcome, before it is committed; what
+            it raises undoes the whole.
+
+    Raises:
+        HowdahError: The server was away, or refuses; nothing is loaded.
+    """
+    doing = f"load into {job.load.target}"
+    patience = Patience(job.load.limits, say)
+    told = Told(say, patience)
+    conn = _connected(job, patience, doing)
+    try:
+        with pg.explained(doing), conn.transaction():
+            ledger.wait_for_disk(conn)  # a crash must not take it: nobody has it any more
+            load_files(conn, job, told)
+    except HowdahError as exc:
+        cause = passing_cause(exc)
+        if cause is None:
+            raise
+        reason = reason_of(cause, blocked_by(conn, job.load.target.oid, cause))
+        conn.close()
+        conn = _connected(job, patience, doing)
+        names = {file.name for file in job.files}
+        if {source.name for source in ledger.ours(conn, job.load, names)} != names:
+            raise cannot_be_read_again(job.files[0].path, reason) from exc
+        # Only the answer to the COMMIT was lost.
+    finally:
+        conn.close()
+    return told.total
+
+
+def cannot_be_read_again(path: str, reason: str) -> HowdahError:
+    """Return the error for a stream that would have to be read a second time."""
+    what = "Standard input" if path == STANDARD_INPUT else f"The pipe {path!r}"
+    return HowdahError(
+        f"{what} cannot be read a second time, and the first time failed: {reason}.",
+        next_step="Nothing of it is loaded. Run the command again and give it the same input.",
+    )
+
+
+def _connected(job: Job, patience: Patience, doing: str) -> Connection[Any]:
+    while True:
+        try:
+            return connection(job)
+        except NoDatabase as exc:
+            patience.bear(exc, doing)
+
+
+_connections: dict[tuple[int, str, Limits, bool], Connection[Any]] = {}
+
+
+def connection(job: Job) -> Connection[Any]:
+    """Return this process's connection: its first job opens it, and the first after a loss."""
+    columns, limits = job.load.target.columns, job.load.limits
+    ordered = columns is not None and columns.merges
+    # A forked process must not use its parent's.
+    key = (os.getpid(), job.conninfo, limits, ordered)
+    conn = _connections.get(key)
+    if conn is None or conn.closed:
+        conn = open_session(job.conninfo, limits)
+        # A crash of the server may then lose the last commits, rows and ledger
+        # together. The load then finds that they are missing (session.py). Else a
+        # worker sleeps while a chunk of WAL reaches the disk.
+        if not ordered:  # what is merged cannot be loaded again behind what follows it
+            conn.execute("SET synchronous_commit = off")
+        _connections[key] = conn
+        _keep_freed_memory()
+    return conn
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what each batch frees for the next one, a sixth of this process's time.
+
+    It gives memory back to the kernel above a threshold, which it raises to twice
+    the size of the largest block that was ever freed; this one is never touched.
+
+    Source: mallopt(3), M_MMAP_THRESHOLD.
+    """
+    bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB

@@ -1,0 +1,154 @@
+"""What readers yield besides mappings: records whose text is at hand, and records that are bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+__all__ = ["BadRecord", "Batch", "Lines", "Rows"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records whose JSON text is known.
+
+    Attributes:
+        numbers: Each record's number in the source; as long as `texts`.
+        texts: One JSON text a record, UTF-8, without a check that it is valid.
+        repaired: How many of the texts differ from what the source held, since
+            jsonb cannot store that (see docs/reference/loading.md).
+        untyped: That of the reader.
+    """
+
+    numbers: Sequence[int]
+    texts: list[bytes]
+    repaired: int = 0
+    untyped: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it holds."""
+        return sum(map(len, self.texts))
+
+
+class Lines(Batch):
+    """Records that are lines, split anew each time they are looked at.
+
+    To keep the lines, until the server has taken a chunk of them, costs more
+    than to split them twice in the rare case: a fresh object a line, in fresh
+    memory, is what a loader that passes bytes on spends most of its time on.
+
+    Args:
+        first: The number of the first line; blank lines have numbers and are no records.
+        data: The lines; a newline at the end or none.
+    """
+
+    def __init__(self, first: int, data: bytes) -> None:
+        self.__dict__.update(first=first, data=data, known=None)
+
+    @property
+    def texts(self) -> list[bytes]:
+        """See `Batch`."""
+        first: int = self.__dict__["first"]
+        data: bytes = self.__dict__["data"]
+        lines = data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        numbers: Sequence[int] = range(first, first + len(lines))
+        after = first + len(lines)
+        if b"" in lines or any(map(bytes.isspace, lines)):
+            kept = [(n, line) for n, line in zip(numbers, lines, strict=True) if line.strip()]
+            numbers, lines = [n for n, _ in kept], [line for _, line in kept]
+        self.__dict__["known"] = numbers, after
+        return lines
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """See `Batch`."""
+        return self._known()[0]
+
+    @property
+    def after(self) -> int:
+        """The number of the line behind the last one."""
+        return self._known()[1]
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Batch`."""
+        return len(self.__dict__["data"])
+
+    def _known(self) -> tuple[Sequence[int], int]:
+        if self.__dict__["known"] is None:
+            _ = self.texts
+        known: tuple[Sequence[int], int] = self.__dict__["known"]
+        return known
+
+
+class Rows(Batch):
+    """Rows of a delimited text that COPY can take as they are, in its csv format.
+
+    Args:
+        names: What the header calls the columns.
+        delimiter: One ASCII character.
+        blocks: The text, in UTF-8, its rows complete; read once and kept.
+        pieces: Reads the text as the reader does otherwise, where COPY refuses it.
+        first: The number of the first row.
+        size_bytes: How long the text is, in bytes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        delimiter: str,
+        blocks: Iterator[bytes],
+        pieces: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]],
+        *,
+        first: int,
+        size_bytes: int,
+    ) -> None:
+        self.__dict__.update(
+            names=names, delimiter=delimiter, first=first, repaired=0, _size_bytes=size_bytes
+        )
+        self.__dict__.update(_blocks=blocks, _kept=[], _pieces=pieces)
+
+    if TYPE_CHECKING:
+        names: Sequence[str]
+        delimiter: str
+        first: int
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the text."""
+        kept: list[bytes] = self.__dict__["_kept"]
+        yield from kept
+        for block in self.__dict__["_blocks"]:
+            kept.append(block)
+            yield block
+
+    def pieces(self) -> Iterator[Batch | BadRecord]:
+        """Yield the records, as the reader reads them where it does not pass them on."""
+        read: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]] = self.__dict__["_pieces"]
+        return read(self.blocks())
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Batch`."""
+        size: int = self.__dict__["_size_bytes"]
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be read.
+
+    Attributes:
+        place: Where it stands, for a person: "line 17", "sheet Q1, row 3".
+        reason: Why it cannot be read, one sentence.
+        content: Its bytes as far as they are known.
+        number: Its number in the source; None: the one behind the record before.
+    """
+
+    place: str
+    reason: str
+    content: bytes = b""
+    number: int | None = None

@@ -1,0 +1,330 @@
+"""The rounds of a load: files cut into jobs for a pool of workers, until all is there for good.
+
+One round is enough where the server stays; see session.py for what makes another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+from psycopg import Connection
+
+from howdah import pg
+from howdah.errors import HowdahError, Refused
+from howdah.loading import ledger, replacing
+from howdah.loading.begun import Begun, begin, finish
+from howdah.loading.changed import has_changed, reject_changed
+from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
+from howdah.loading.jobs import cannot_be_read_again, run, run_stream
+from howdah.loading.opening import open_file, splitter_of
+from howdah.loading.readers import ReaderOptions, SplittingReader, UnreadableSource, load_readers
+from howdah.loading.rejectlimit import RejectLimit
+from howdah.loading.report import Event, Outcome, Planned
+from howdah.loading.session import Session
+from howdah.loading.sources import SourceFile
+from howdah.loading.target import Load, Target, existing, prepare
+from howdah.loading.watch import Reading
+from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
+
+__all__ = ["FILES_PER_JOB", "TIME_LIMIT_S", "Rounds"]
+
+T = TypeVar("T")
+
+CHECK_INTERVAL_S = 0.5
+"""How often the number of rejects is looked at while all workers are busy, in seconds."""
+
+FILES_PER_JOB = 64
+"""How many small files may share a task and a transaction."""
+
+TIME_LIMIT_S = 300.0
+"""How long a reader may take over one record, so over a document, in seconds.
+
+It is also the limit of a task of several small files, with twice `Limits.retry_for_s`
+added, since a worker that waits for the server does not hang. The worker is then
+killed, the files are tried one by one, and the one that hangs becomes a reject; of
+an archive, the member that does.
+"""
+
+
+def _without_finished(
+    conn: Connection[Any], load: Load, files: list[SourceFile]
+) -> tuple[list[SourceFile], int]:
+    """Return the files to load, and how many sources need no loading."""
+    ledger.forget_if_emptied(conn, load.target)
+    known = ledger.finished(conn, load, [file.name for file in files])
+    todo, skipped = [], 0
+    for file in files:
+        before = known.get(file.name)
+        if before is not None and (before.ours or before.fingerprint == file.fingerprint):
+            skipped += before.sources
+        else:
+            todo.append(file)
+    if load.target.columns is not None and not load.target.columns.merges:
+        _refuse_second_content(conn, load, todo)
+    return todo, skipped
+
+
+def _refuse_second_content(conn: Connection[Any], load: Load, files: list[SourceFile]) -> None:
+    """Refuse sources that a table of others' columns has an earlier content of.
+
+    Raises:
+        Refused: No column tells which of the table's rows are a source's old ones.
+    """
+    names = ledger.other_contents(conn, load, [(file.name, file.fingerprint) for file in files])
+    if names:
+        raise Refused(
+            f"{names[0]} is in {load.target} already, with other content or as a whole, and no "
+            "column tells which rows are its old ones.",
+            next_step="Load with --replace or --truncate, or with --key and --on-conflict update.",
+        )
+
+
+@dataclass(slots=True)
+class _Chunks:
+    """A file of several chunks: how many it has, and how many of them are not committed."""
+
+    file: SourceFile
+    number: int
+    left: int
+
+
+class Rounds:
+    """The parent's side of a load: cuts files into jobs, finishes files whose chunks are in."""
+
+    def __init__(
+        self,
+        session: Session,
+        conninfo: str,
+        load: Load,
+        say: RejectLimit,
+        replaced: Target | None = None,
+    ) -> None:
+        self._session = session
+        self._conninfo = conninfo
+        self._load = load
+        self._say = say
+        self._replaced = replaced
+        self._doing = f"load into {load.target}"
+        self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
+        self._reading: dict[str, str] = {}  # which member, by the archive's name
+        self._outcome = Outcome()
+
+    def load(self, files: list[SourceFile], workers: int) -> Outcome:
+        """Load files in rounds, until no crash can have taken what was reported (session.py)."""
+        for number in count(1):
+            self._session.begin_round()
+            todo, skipped = self._call(lambda conn: _without_finished(conn, self._load, files))
+            if number == 1:
+                size = sum(file.size_bytes for file in todo)
+                self._say(Planned(str(self._load.target), len(todo), skipped, size))
+                self._outcome += Outcome(skipped=skipped)
+            elif todo:
+                self._count_anew(todo)
+            self._load_round(todo, workers)
+            if self._session.once(self._doing, self._close) or self._was_put_in_place():
+                break
+        return self._outcome
+
+    def _close(self, conn: Connection[Any]) -> None:
+        """Put a table that was loaded aside in its place, and note the end; on disk then."""
+        target = self._load.target
+        if self._replaced is not None:
+            target = replacing.put_in_place(conn, self._replaced, target)
+        ledger.close(conn, dataclasses.replace(self._load, target=target), self._outcome)
+
+    def _was_put_in_place(self) -> bool:
+        """Note the end of a load whose table is in its place, the answer to that being lost."""
+        replaced = self._replaced
+        if replaced is None:
+            return False
+        following = pg.TableName(self._load.target.schema, self._load.target.name)
+        if self._call(lambda conn: existing(conn, following)):
+            return False
+        name = pg.TableName(replaced.schema, replaced.name)
+        final = self._call(lambda conn: prepare(conn, name, replaced.columns))
+        this = dataclasses.replace(self._load, target=final)
+        self._call(lambda conn: ledger.close(conn, this, self._outcome))
+        return True
+
+    def _load_round(self, todo: list[SourceFile], workers: int) -> None:
+        for stream in [file for file in todo if file.is_stream]:
+            job = FilesJob(self._conninfo, self._load, (stream,))
+            self._outcome += run_stream(job, self._say.and_check)
+        todo = [file for file in todo if not file.is_stream]
+        if todo:
+            self._load_files(todo, workers)
+
+    def _count_anew(self, missing: list[SourceFile]) -> None:
+        """Count what is committed after a crash: what the ledger still has of this load."""
+        for stream in [file for file in missing if file.is_stream]:
+            raise cannot_be_read_again(stream.path, "the server lost what it had committed")
+        kept = self._call(lambda conn: ledger.committed(conn, self._load))
+        size = sum(file.size_bytes for file in missing)
+        before = self._outcome
+        self._outcome = dataclasses.replace(
+            before,
+            sources=kept.sources,
+            records=kept.records,
+            rows=kept.records,
+            rejects=kept.rejects,
+            bytes=max(before.bytes - size, 0),
+        )
+        self._say(self._outcome - before)
+
+    def _load_files(self, files: list[SourceFile], workers: int) -> None:
+        """Load files, none of them a stream."""
+        running: dict[Future[Outcome], Job] = {}
+        instead: deque[Job] = deque()  # of jobs that took their worker with them
+        load_readers()
+        with ForkJoinPool(workers, on_event=self._hear) as pool:
+            jobs = self._jobs(files)
+            while True:
+                # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
+                while len(running) < 2 * workers:
+                    job = instead.popleft() if instead else next(jobs, None)
+                    if job is None:
+                        break
+                    running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
+                if not running:
+                    return
+                done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
+                for future in done:
+                    instead += self._after(running.pop(future), future)
+                self._say.check()
+
+    def _call(self, work: Callable[[Connection[Any]], T]) -> T:
+        return self._session.call(self._doing, work)
+
+    def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
+        """Yield what the workers are to do: what takes longest first."""
+        large = sorted(
+            (file for file in files if file.size_bytes > CHUNK_BYTES),
+            key=lambda file: -file.size_bytes,
+        )
+        split: list[tuple[SourceFile, SplittingReader]] = []
+        for file in large:
+            reader = _splitter(file, self._load.options)
+            if reader is None:
+                yield self._files_job((file,))
+            else:
+                split.append((file, reader))
+        for file, reader in split:
+            yield from self._range_jobs(file, reader)
+        for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
+            yield self._files_job(group)
+
+    def _files_job(self, files: tuple[SourceFile, ...]) -> FilesJob:
+        return FilesJob(self._conninfo, self._load, files, limit_s=TIME_LIMIT_S)
+
+    def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
+        begun = self._call(
+            lambda conn: begin(
+                conn,
+                self._load,
+                name=file.name,
+                fingerprint=file.fingerprint,
+                cut=how_cut(reader.name),
+            )
+        )
+        if begun is None:  # another load has finished it meanwhile
+            self._add(Outcome(skipped=1, bytes=file.size_bytes))
+            return
+        chunks = _Chunks(file, number=0, left=1)  # one for the cutting itself
+        self._chunks[begun.id] = chunks
+        bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
+        with open_file(file.path) as opened:
+            as_rows = self._load.target.columns is not None
+            for chunk in cut(opened, reader, as_rows=as_rows):
+                chunks.number += 1
+                if chunk.number in begun.done:
+                    self._say(Outcome(bytes=chunk.length))
+                    continue
+                chunks.left += 1
+                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
+        self._chunk_done(begun)
+
+    def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:
+        """Take a finished job's outcome; return the jobs that are to be done in its place."""
+        try:
+            self._outcome += future.result()
+        except (WorkerDied, TaskTimedOut) as exc:
+            if job.failed is not None:  # even without reading anything
+                raise
+            return self._smaller(job, _reason(exc))
+        if isinstance(job, RangeJob):
+            self._chunk_done(job.begun)
+        return ()
+
+    def _smaller(self, job: Job, reason: str) -> list[Job]:
+        """Return what to do in the place of a job that took its worker with it, twice."""
+        if isinstance(job, FilesJob):
+            if len(job.files) > 1:
+                return [dataclasses.replace(job, files=(file,)) for file in job.files]
+            member = self._reading.pop(job.files[0].name, None)
+            if member is not None and member not in job.skip:
+                return [dataclasses.replace(job, skip={**job.skip, member: reason})]
+        return [dataclasses.replace(job, failed=reason)]
+
+    def _hear(self, event: Event | Reading) -> None:
+        """Take what a worker says, in a thread of the pool."""
+        if isinstance(event, Reading):
+            self._reading[event.file] = event.source
+        else:
+            self._say(event)
+
+    def _chunk_done(self, begun: Begun) -> None:
+        chunks = self._chunks[begun.id]
+        chunks.left -= 1
+        if not chunks.left:
+            del self._chunks[begun.id]
+            if not self._call(lambda conn: finish(conn, self._load, begun, chunks.number)):
+                self._session.lost = True  # the next round loads what is missing
+                return
+            self._add(Outcome(sources=1))
+            if has_changed(chunks.file):
+                self._add(self._call(lambda conn: reject_changed(conn, self._load, chunks.file)))
+
+    def _add(self, outcome: Outcome) -> None:
+        self._outcome += outcome
+        self._say(outcome)
+
+
+def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+    """Yield small files in groups that fit one transaction."""
+    group: list[SourceFile] = []
+    size = 0
+    for file in files:
+        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) == FILES_PER_JOB):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(file)
+        size += file.size_bytes
+    if group:
+        yield tuple(group)
+
+
+def _reason(exc: HowdahError) -> str:
+    # What a Watch kills with; nothing else here does.
+    hung = "SIGALRM" in exc.message
+    return f"its reader gave nothing for {TIME_LIMIT_S:g} s" if hung else exc.message
+
+
+def _time_limit_s(job: Job) -> float | None:
+    """Return how long a job may take: one file alone has its reader watched, record by record."""
+    several = isinstance(job, FilesJob) and len(job.files) > 1
+    return TIME_LIMIT_S + 2 * job.load.limits.retry_for_s if several else None
+
+
+def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
+    try:
+        with open_file(file.path) as opened:
+            return splitter_of(opened, file.name, options)
+    except (OSError, UnreadableSource):
+        return None  # its worker will say what is wrong

@@ -1,0 +1,152 @@
+"""The loader's sessions: how they are opened, and the parent's, whose loss tells of a crash.
+
+Workers commit without waiting for the disk. A server that crashes may so lose
+transactions whose success it has already told, rows and ledger rows together,
+and no SQLSTATE says so. What says so is the parent's session:
+
+1. A crash, an immediate shutdown and a failover end every session of the server.
+2. So if the parent's session of the beginning still answers at the end, then no
+   crash lies in between, and all that was reported in between is in the WAL.
+3. The parent's last commit (`ledger.close`) waits until the WAL up to it is on
+   disk. All that was reported lies before it. So when it returns on that same
+   session, everything reported is on disk.
+4. If the session was lost on the way, whatever the reason, then what was reported
+   proves nothing. The load then does what the next run of the same command
+   would do: it looks into the ledger for what is missing, and loads it. That
+   is a new round with a new session, and it ends by the same rule.
+
+A session that was lost without a crash (a firewall, pg_terminate_backend) costs
+the look into the ledger and no loading. Between the loader and the server there
+must be nothing that hands one client's session to several backends, such as
+PgBouncer's transaction pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from howdah import pg
+from howdah.errors import HowdahError, NoDatabase
+from howdah.loading.holders import blocked_by
+from howdah.loading.limits import LOCK_TIMEOUT_S, Limits
+from howdah.loading.report import Waiting
+from howdah.loading.retrying import Patience, ends_session, passing_cause
+
+__all__ = ["Session", "open_session"]
+
+T = TypeVar("T")
+
+# A peer that is silent is given up after a minute, not after the two hours of TCP.
+# Source: https://www.postgresql.org/docs/current/libpq-connect.html
+_KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_LOCK_TIMEOUT = """
+    SELECT set_config('lock_timeout', %(wanted)s, false)
+     WHERE %(always)s OR current_setting('lock_timeout') = '0'
+"""
+
+
+def open_session(conninfo: str, limits: Limits) -> Connection[Any]:
+    """Return a new autocommit connection with the loader's time-outs.
+
+    Raises:
+        NoDatabase: The server cannot be reached or does not let us in.
+    """
+    given = conninfo_to_dict(conninfo)
+    more = {name: value for name, value in _KEEPALIVES.items() if name not in given}
+    conn = pg.open_connection(make_conninfo(conninfo, **more), application_name="howdah load")
+    seconds = limits.lock_timeout_s
+    wanted = LOCK_TIMEOUT_S if seconds is None else seconds
+    values = {"wanted": f"{round(wanted * 1000)}ms", "always": seconds is not None}
+    try:
+        conn.execute(_LOCK_TIMEOUT, values)
+    except psycopg.OperationalError as exc:
+        raise NoDatabase("PostgreSQL ended the session at once.") from exc
+    return conn
+
+
+class Session:
+    """The parent's connection: opened anew where it is lost, and it remembers that it was.
+
+    Args:
+        conninfo: The database; may hold a password.
+        limits: How long to try again.
+        say: Called before each wait.
+
+    Attributes:
+        lost: Whether a connection was lost since `begin_round`.
+        table: The oid of the table that is loaded into; 0 until it is known.
+
+    Raises:
+        NoDatabase: The server cannot be reached now; the first time is not tried again.
+    """
+
+    def __init__(self, conninfo: str, limits: Limits, say: Callable[[Waiting], None]) -> None:
+        self.lost = False
+        self.table = 0
+        self._conninfo = conninfo
+        self._limits = limits
+        self._say = say
+        self._conn = open_session(conninfo, limits)
+
+    def begin_round(self) -> None:
+        """Take the connection of now for the witness that no crash lies in between."""
+        self.lost = False
+
+    def call(self, doing: str, work: Callable[[Connection[Any]], T]) -> T:
+        """Return what `work` returns; it is called again where the server was away.
+
+        Args:
+            doing: What it does, as in "load into documents".
+            work: One or more transactions that may be repeated.
+        """
+        patience = Patience(self._limits, self._say)
+        while True:
+            try:
+                if self._conn.closed:
+                    self.lost = True
+                    self._conn = open_session(self._conninfo, self._limits)
+                return work(self._conn)
+            except (psycopg.OperationalError, HowdahError) as exc:
+                self._bear(exc, doing, patience)
+
+    def once(self, doing: str, work: Callable[[Connection[Any]], object]) -> bool:
+        """Do a last piece of work, if the session is still the one of `begin_round`.
+
+        Returns:
+            Whether it was done, by a session that was never lost.
+        """
+        patience = Patience(self._limits, self._say)
+        while not self.lost and not self._conn.closed:
+            try:
+                work(self._conn)
+            except psycopg.OperationalError as exc:
+                self._bear(exc, doing, patience)
+            else:
+                return True
+        return False
+
+    def _bear(self, exc: Exception, doing: str, patience: Patience) -> None:
+        cause = passing_cause(exc)
+        if cause is None:
+            raise exc
+        blocked = blocked_by(self._conn, self.table, cause)
+        if ends_session(cause):
+            self.lost = True
+            self._conn.close()
+        patience.bear(cause, doing, blocked)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._conn.close()
