@@ -108,7 +108,9 @@ def test_a_large_text_takes_a_fraction_of_its_size(name, tmp_path):
 
 def write_parquet(path, groups):
     table = pa.table({"n": pa.array(range(20_000)), "text": ["x" * 200] * 20_000})
-    with pa.parquet.ParquetWriter(path, table.schema, compression="none", use_dictionary=False) as w:
+    with pa.parquet.ParquetWriter(
+        path, table.schema, compression="none", use_dictionary=False
+    ) as w:
         for _ in range(groups):
             w.write_table(table)
 
