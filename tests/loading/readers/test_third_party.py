@@ -20,8 +20,10 @@ BACKEND = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.
 
 def install(source, folder):
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        + ["--no-index", "--no-deps", "--no-build-isolation", "--target", folder, source],
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--no-index", "--no-deps", "--no-build-isolation", "--target", folder, source),
+        ],
         capture_output=True,
         text=True,
         check=False,

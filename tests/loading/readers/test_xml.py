@@ -135,7 +135,7 @@ def test_no_file_is_read_and_nothing_is_fetched(tmp_path):
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             asked.append(self.path)
             self.send_error(404)
 
