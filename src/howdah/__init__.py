@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
     from howdah.loading import (
+        AsyncWriter,
+        Columns,
         ForkJoinPool,
         LoadReport,
         PoolBroken,
         ReaderOptions,
         TaskTimedOut,
         WorkerDied,
+        Writer,
         fork,
         load,
     )
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncWriter",
+    "Columns",
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",
@@ -31,6 +36,7 @@ __all__ = [
     "ReaderOptions",
     "TaskTimedOut",
     "WorkerDied",
+    "Writer",
     "__version__",
     "fork",
     "load",

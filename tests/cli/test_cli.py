@@ -18,6 +18,7 @@ REPORT_KEYS = [
     "sources",
     "skipped",
     "records",
+    "rows",
     "rejects",
     "repaired",
     "chunks",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import click
 
 from howdah.cli import options, render
+
+if TYPE_CHECKING:
+    from howdah.loading import Columns
 
 __all__ = ["load"]
 
@@ -15,6 +20,25 @@ SHOWN_REJECTS = 10
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--table", default="documents", show_default=True, help="NAME or SCHEMA.NAME.")
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(["json", "columns"]),
+    help="A jsonb column for all attributes (default), or a column for each.",
+)
+@click.option("--key", help="A,B: the columns by which rows are the same; with --on-conflict.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["error", "skip", "update"]),
+    default="error",
+    show_default=True,
+    help="What to do with a row whose key is in the table: reject it, skip it, write it over.",
+)
+@click.option("--update-on", metavar="A,B", help="Only update rows, found by these columns.")
+@click.option("--extra", metavar="COLUMN", help="A jsonb column for attributes without a column.")
+@click.option("--truncate", is_flag=True, help="Empty the table first.")
+@click.option("--replace", is_flag=True, help="Load aside, then take the table's place at once.")
+@click.option("--dry-run", is_flag=True, help="Print the CREATE TABLE and ten rows, and stop.")
 @click.option("--again", is_flag=True, help="Load sources again though they are unchanged.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, a connection each.")
 @click.option("--name", help="What standard input is called in the table.")
@@ -28,6 +52,14 @@ def load(
     /,
     paths: tuple[str, ...],
     table: str,
+    shape: str | None,
+    key: str | None,
+    on_conflict: Literal["error", "skip", "update"],
+    update_on: str | None,
+    extra: str | None,
+    truncate: bool,
+    replace: bool,
+    dry_run: bool,
     again: bool,
     workers: int | None,
     name: str | None,
@@ -41,17 +73,25 @@ def load(
 ) -> None:
     """Load files of any kind into a table, each record once.
 
-    PATH: files, folders, glob patterns, or - for standard input. Record files
-    (NDJSON, JSON, CSV, spreadsheets, Parquet, ...) give a row per record, documents (PDF,
+    PATH: files, folders, glob patterns, URLs (https://, s3://, ...), or - for
+    standard input. Record files (NDJSON, JSON, CSV, spreadsheets, Parquet, ...)
+    give a row per record, documents (PDF,
     office, HTML, mail, text, ...) a row each, archives what is in them.
     A source that is loaded and unchanged is skipped; a changed one takes the
     place of its old rows. A load that was stopped is gone on with by the same
     command. What cannot be read goes to howdah.rejects (exit code 3). How a
     source is to be read is found out, unless an option says it.
     """
-    from howdah.loading import ReaderOptions, latest_rejects
+    from howdah.loading import Columns, ReaderOptions, latest_rejects, plan
     from howdah.loading import load as run
 
+    how = ReaderOptions.of_texts(**reading)
+    columns = _columns(shape, key, on_conflict, update_on, extra)
+    if truncate and replace:
+        raise click.UsageError("--truncate and --replace are two ways to the same; choose one.")
+    if dry_run:
+        render.table_plan(plan(paths, table=table, columns=columns or Columns(), options=how))
+        return
     database = options.chosen(dsn, settings, alias)
     with render.load_progress(quiet=quiet or as_json) as progress:
         report = run(
@@ -60,11 +100,46 @@ def load(
             table=table,
             workers=workers,
             again=again,
+            columns=columns,
+            truncate=truncate,
+            replace=replace,
             stream_name=name,
-            options=ReaderOptions.of_texts(**reading),
+            options=how,
             on_event=progress,
         )
     if as_json or not quiet:
-        shown = latest_rejects(database.conninfo, SHOWN_REJECTS) if report.rejects else []
+        most = min(report.rejects, SHOWN_REJECTS)
+        shown = latest_rejects(database.conninfo, most) if most else []
         render.load_report(report, shown, as_json=as_json)
     ctx.exit(DONE_WITH_REJECTS if report.rejects else 0)
+
+
+def _columns(
+    shape: str | None,
+    key: str | None,
+    on_conflict: Literal["error", "skip", "update"],
+    update_on: str | None,
+    extra: str | None,
+) -> Columns | None:
+    """Return how records become rows; raises UsageError for options that exclude each other."""
+    from howdah.loading import Columns
+
+    needing = {"--key": key, "--update-on": update_on, "--extra": extra}
+    if on_conflict != "error":
+        needing["--on-conflict"] = on_conflict
+    given = [option for option, value in needing.items() if value is not None]
+    if shape == "json" and given:
+        raise click.UsageError(f"{given[0]} is for --as columns.")
+    if update_on is not None and (key is not None or on_conflict != "error"):
+        raise click.UsageError("--update-on adds no rows, so --key and --on-conflict do not apply.")
+    if on_conflict == "update" and key is None:
+        raise click.UsageError("--on-conflict update needs --key A,B.")
+    if shape is None and not given:
+        return None
+    names = update_on if update_on is not None else key
+    return Columns(
+        extra=extra,
+        key=tuple(part.strip() for part in names.split(",")) if names else (),
+        on_conflict=on_conflict,
+        updates_only=update_on is not None,
+    )

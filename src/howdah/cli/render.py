@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from howdah.dsn import Dsn
     from howdah.loading.rejects import Reject
-    from howdah.loading.report import Event, LoadReport
+    from howdah.loading.report import Event, LoadReport, TablePlan
     from howdah.pg import Whereabouts
 
 __all__ = ["load_progress", "load_report", "where"]
@@ -76,6 +76,8 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
         lines = [f"nothing to load into {report.table}"]
     if report.skipped:
         lines.append(f"skipped {_count(report.skipped, 'source')}: loaded before and unchanged")
+    if report.rows != report.records:
+        lines.append(f"{_count(report.rows, 'row')} added or changed: the others were there")
     if report.repaired:
         lines.append(
             f"repaired {_count(report.repaired, 'record')}: jsonb cannot hold a NUL, a lone "
@@ -110,6 +112,19 @@ def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
             err=True,
         )
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def table_plan(plan: TablePlan) -> None:
+    """Print the table that a load would make, and its first rows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(plan.create)
+    rows = Table(*plan.columns, box=None, header_style="bold")
+    for row in plan.rows:
+        rows.add_row(*("" if cell is None else cell for cell in row))
+    click.echo()
+    Console().print(rows)
 
 
 def _bar() -> Progress:

@@ -74,7 +74,11 @@ class Chunk:
 
 
 def cut(
-    file: BufferedReader, reader: SplittingReader, chunk_bytes: int = CHUNK_BYTES
+    file: BufferedReader,
+    reader: SplittingReader,
+    chunk_bytes: int = CHUNK_BYTES,
+    *,
+    as_rows: bool = False,
 ) -> Iterator[Chunk]:
     """Yield the chunks of a file, reading it as it goes.
 
@@ -86,7 +90,9 @@ def cut(
         file: Can seek; buffered, so that a read is short only at the end.
         reader: Knows where records end.
         chunk_bytes: About how long a chunk is.
+        as_rows: Whether its rows are passed on as they are, see `SplittingReader.cut_rows`.
     """
+    ends_in = reader.cut_rows if as_rows else reader.cut
     size = file.seek(0, os.SEEK_END)
     number, offset, first = 0, reader.start(file), 1
     length = records = 0  # of the chunk that is being cut
@@ -95,7 +101,7 @@ def cut(
         file.seek(offset + length)
         filled = file.readinto(buffer)
         at_end = filled < len(buffer)
-        found = None if at_end else reader.cut(buffer)
+        found = None if at_end else ends_in(buffer)
         if found is None:
             length += filled
         elif found.end:

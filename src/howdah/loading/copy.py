@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from struct import Struct, pack
 from typing import Any
 
@@ -23,7 +24,7 @@ from psycopg import Connection, pq, sql
 from howdah.loading.readers import Batch
 from howdah.loading.target import COLUMNS, Target
 
-__all__ = ["copy_blocks", "framer"]
+__all__ = ["copy_blocks", "copy_in", "framer"]
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + pack(">ii", 0, 0)
 _TRAILER = pack(">h", -1)
@@ -66,37 +67,52 @@ def copy_blocks(conn: Connection[Any], target: Target, blocks: Iterable[bytes]) 
         psycopg.Error: As the server refuses it; the transaction is then aborted.
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    command = sql.SQL(_COPY).format(table=target.identifier, columns=columns).as_bytes(conn)
+    command = sql.SQL(_COPY).format(table=target.identifier, columns=columns)
+    copy_in(conn, command, chain((_SIGNATURE,), blocks, (_TRAILER,)))
+
+
+def copy_in(conn: Connection[Any], command: sql.Composed, blocks: Iterable[bytes]) -> int:
+    """Run a COPY FROM STDIN and return how many rows the server took.
+
+    Args:
+        conn: A connection in a transaction.
+        command: The COPY.
+        blocks: Its data; what they raise ends the COPY and is raised on.
+
+    Raises:
+        psycopg.Error: As the server refuses it; the transaction is then aborted.
+    """
     pgconn = conn.pgconn
     # psycopg's own COPY lets libpq buffer what the server has not taken yet,
     # without limit; a blocking connection sends each block before the next.
     pgconn.nonblocking = 0
     try:
-        _expect(pgconn.exec_(command), pq.ExecStatus.COPY_IN)
+        _expect(pgconn.exec_(command.as_bytes(conn)), pq.ExecStatus.COPY_IN)
         put = pgconn.put_copy_data
         try:
-            put(_SIGNATURE)
             for block in blocks:
                 put(block)
-            put(_TRAILER)
         except BaseException:
             with suppress(psycopg.OperationalError):  # the first error is the cause
                 _end(pgconn, b"the loader gave up")
             raise
-        _end(pgconn, None, check=True)
+        done = _end(pgconn, None)
+        _expect(done, pq.ExecStatus.COMMAND_OK)
+        return done.command_tuples or 0
     finally:
         if pgconn.status == pq.ConnStatus.OK:
             pgconn.nonblocking = 1
 
 
-def _end(pgconn: pq.abc.PGconn, error: bytes | None, *, check: bool = False) -> None:
+def _end(pgconn: pq.abc.PGconn, error: bytes | None) -> pq.abc.PGresult:
+    """End a COPY and return its result: the first failure, where there is one."""
     pgconn.put_copy_end(error)
-    failed = None
+    found = pgconn.get_result()
+    assert found is not None  # noqa: S101 - a COPY that began has a result
     while result := pgconn.get_result():
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            failed = result
-    if check and failed is not None:
-        _expect(failed, pq.ExecStatus.COMMAND_OK)
+        if found.status == pq.ExecStatus.COMMAND_OK:
+            found = result
+    return found
 
 
 def _expect(result: pq.abc.PGresult, status: pq.ExecStatus) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "finished_members",
     "forget_if_emptied",
     "install",
+    "other_contents",
     "ours",
     "parameters",
     "remove_rows",
@@ -135,6 +136,29 @@ def finished(conn: Connection[Any], load: Load, names: Sequence[str]) -> dict[st
     """Return, by name, those of the sources that are in the table and need not be loaded again."""
     rows = pg.fetch_all(conn, Finished, _FINISHED, parameters(load, names=list(names)))
     return {row.name: row for row in rows}
+
+
+# A source that was begun by a killed load, with the same content, is gone on with.
+_OTHER_CONTENTS = """
+    SELECT name
+      FROM howdah.sources
+      JOIN unnest(%(names)s::text[], %(fingerprints)s::text[]) AS wanted (name, fingerprint)
+     USING (name)
+     WHERE target = %(target)s
+       AND (sources.records + sources.members > 0
+            OR EXISTS (SELECT FROM howdah.chunks WHERE source = sources.id))
+       AND (sources.finished OR sources.fingerprint <> wanted.fingerprint)
+     ORDER BY name
+"""
+
+
+def other_contents(
+    conn: Connection[Any], load: Load, sources: Collection[tuple[str, str]]
+) -> list[str]:
+    """Return which sources, given with their fingerprints, are in the table in another way."""
+    names, fingerprints = zip(*sources, strict=True) if sources else ((), ())
+    values = parameters(load, names=list(names), fingerprints=list(fingerprints))
+    return [name for (name,) in conn.execute(_OTHER_CONTENTS, values)]
 
 
 _FINISHED_MEMBERS = """
@@ -304,7 +328,8 @@ def remove_rows(
     """Remove what earlier contents of sources left: all their rows but those of `loaded_at`."""
     values = {"names": list(names), "loaded_at": loaded_at}
     if values["names"]:
-        conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier, **values))
+        if target.columns is None:  # else no column tells whose rows they are
+            conn.execute(sql.SQL(_REMOVE_ROWS).format(table=target.identifier, **values))
         values["target"] = target.oid
         conn.execute(_REMOVE_REJECTS, values)
         conn.execute(_REMOVE_CHUNKS, values)

@@ -10,6 +10,8 @@ has none.
 
 from __future__ import annotations
 
+import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +21,11 @@ import psycopg
 from psycopg import Connection
 
 from howdah import pg
-from howdah.loading.copy import copy_blocks, framer
-from howdah.loading.readers import Batch
+from howdah.loading.readers import Batch, Rows
 from howdah.loading.readers.encode import TooDeep, repair
+from howdah.loading.rows import Unfit
 from howdah.loading.target import Load
+from howdah.loading.ways import Sourced, Way, way_of
 
 __all__ = ["Delivered", "Part", "Reject", "deliver", "keep", "latest"]
 
@@ -73,23 +76,20 @@ class Delivered:
     """What became of some records.
 
     Attributes:
-        records: Rows in the table, by source.
+        records: Records that the table has taken, by source.
+        rows: Rows that they added or changed.
         repaired: How many of them differ from what the source held.
         rejects: Those that are not in the table.
     """
 
-    records: dict[str, int] = field(default_factory=dict)
+    records: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
     repaired: int = 0
     rejects: list[Reject] = field(default_factory=list)
 
-    def add(self, source: str, batch: Batch) -> None:
-        """Count a batch as delivered."""
-        self.records[source] = self.records.get(source, 0) + len(batch.numbers)
-        self.repaired += batch.repaired
-
 
 def deliver(conn: Connection[Any], load: Load, parts: Iterable[Part]) -> Delivered:
-    """Copy records into the target, in the transaction that the connection is in; all that can be.
+    """Write records to the target, in the transaction that the connection is in; all that can be.
 
     Args:
         conn: A connection in a transaction.
@@ -99,48 +99,75 @@ def deliver(conn: Connection[Any], load: Load, parts: Iterable[Part]) -> Deliver
     Raises:
         psycopg.Error: What is not the data's fault: a full disk, a lost connection.
     """
-    sent: list[tuple[str, Batch]] = []
+    kept: list[Sourced] = []
 
-    def batches() -> Iterator[tuple[str, Batch]]:
+    def batches() -> Iterator[Sourced]:
         for part in parts:
             for batch in part.batches:
-                sent.append((part.source, batch))
-                yield sent[-1]
+                kept.append((part.source, batch))
+                yield kept[-1]
 
-    delivered = Delivered()
-    if _copied(conn, load, batches()) is None:
-        for source, batch in sent:
-            delivered.add(source, batch)
-    else:
-        rows = [row for source, batch in sent for row in _sound_rows(source, batch, delivered)]
-        _halve(conn, load, rows, delivered)
+    way, delivered = way_of(conn, load), Delivered()
+    stream = batches()
+    if _refused(conn, way, stream, delivered) is None:
+        return delivered
+    deque(stream, maxlen=0)  # what was not read yet when the server, or we, refused
+    if way.adapt(kept) and _refused(conn, way, kept, delivered) is None:
+        return delivered
+    rows = [row for source, batch in kept for row in _sound_rows(source, batch, delivered)]
+    _halve(conn, way, rows, delivered)
     return delivered
 
 
-def _copied(
-    conn: Connection[Any], load: Load, batches: Iterable[tuple[str, Batch]]
-) -> psycopg.Error | None:
-    """Copy batches in a savepoint; return the server's error where it blames the data."""
+def _refused(
+    conn: Connection[Any], way: Way, batches: Iterable[Sourced], delivered: Delivered
+) -> str | None:
+    """Send batches in a savepoint; return why not, where that is the data's fault."""
+    repaired = 0
 
-    def blocks() -> Iterator[bytes]:
-        frame, framed = None, None
+    def counted() -> Iterator[Sourced]:
+        nonlocal repaired
         for source, batch in batches:
-            if frame is None or source != framed:
-                frame, framed = framer(source, load.loaded_at), source
-            yield frame(batch)
+            yield source, batch
+            repaired += batch.repaired
 
     try:
         with conn.transaction():
-            copy_blocks(conn, load.target, blocks())
+            sent = way.send(counted())
+    except Unfit as exc:
+        return str(exc)
     except psycopg.Error as exc:
         if (exc.sqlstate or "")[:2] not in _DATA_CLASSES:
             raise
-        return exc
+        return _reason(exc)
+    delivered.records += sent.records
+    delivered.rows += sent.rows
+    delivered.repaired += repaired
     return None
 
 
-def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[tuple[str, Batch]]:
+_COLUMN = re.compile(r"COPY .*, column (.+?): ")
+
+
+def _reason(exc: psycopg.Error) -> str:
+    """Return the server's message, with the column where its context names it in English."""
+    message = exc.diag.message_primary or str(exc)
+    column = _COLUMN.search(exc.diag.context or "")
+    return f"column {column[1]}: {message}" if column else message
+
+
+def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[Sourced]:
     """Yield each record that may be loadable as a batch of its own; reject the others."""
+    if isinstance(batch, Rows):
+        for piece in batch.pieces():
+            if isinstance(piece, Batch):
+                yield from _sound_rows(source, piece, delivered)
+            else:
+                number = piece.number
+                delivered.rejects.append(
+                    Reject(source, number, piece.place, piece.reason, piece.content)
+                )
+        return
     texts = batch.texts
     for number, text in zip(batch.numbers, texts, strict=True):
         if not text.strip():
@@ -150,7 +177,7 @@ def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[tup
         except ValueError as exc:
             delivered.rejects.append(_reject(source, number, text, str(exc)))
         else:
-            yield source, Batch([number], [sound], int(sound is not text))
+            yield source, Batch([number], [sound], int(sound is not text), batch.untyped)
 
 
 def _sound(text: bytes) -> bytes:
@@ -168,23 +195,19 @@ def _sound(text: bytes) -> bytes:
         return text  # for us: the server may take it
 
 
-def _halve(
-    conn: Connection[Any], load: Load, rows: list[tuple[str, Batch]], delivered: Delivered
-) -> None:
+def _halve(conn: Connection[Any], way: Way, rows: list[Sourced], delivered: Delivered) -> None:
     if not rows:
         return
-    refused = _copied(conn, load, rows)
-    if refused is None:
-        for source, batch in rows:
-            delivered.add(source, batch)
-    elif len(rows) == 1:
+    reason = _refused(conn, way, rows, delivered)
+    if reason is None:
+        return
+    if len(rows) == 1:
         source, batch = rows[0]
-        reason = refused.diag.message_primary or str(refused)
         delivered.rejects.append(_reject(source, batch.numbers[0], batch.texts[0], reason))
     else:
         middle = len(rows) // 2
-        _halve(conn, load, rows[:middle], delivered)
-        _halve(conn, load, rows[middle:], delivered)
+        _halve(conn, way, rows[:middle], delivered)
+        _halve(conn, way, rows[middle:], delivered)
 
 
 def _reject(source: str, number: int, text: bytes, reason: str) -> Reject:

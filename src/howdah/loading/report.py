@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Event", "LoadReport", "Outcome", "Planned"]
+__all__ = ["Event", "LoadReport", "Outcome", "Planned", "TablePlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Outcome:
     Attributes:
         sources: Sources that are now in the table as a whole.
         skipped: Sources that turned out to be there already.
-        records: Rows that were committed.
+        records: Records that were committed.
+        rows: Rows that they added or changed; fewer where a merge left some alone.
         rejects: Rejects that were committed.
         repaired: Those rows whose text differs from what the source held.
         chunks: Transactions that committed rows or rejects.
@@ -42,6 +43,7 @@ class Outcome:
     sources: int = 0
     skipped: int = 0
     records: int = 0
+    rows: int = 0
     rejects: int = 0
     repaired: int = 0
     chunks: int = 0
@@ -52,6 +54,7 @@ class Outcome:
             self.sources + other.sources,
             self.skipped + other.skipped,
             self.records + other.records,
+            self.rows + other.rows,
             self.rejects + other.rejects,
             self.repaired + other.repaired,
             self.chunks + other.chunks,
@@ -71,7 +74,8 @@ class LoadReport:
         table: The table, as a person writes it.
         sources: Files and members of archives that were loaded.
         skipped: Those that were in the table already, unchanged.
-        records: Rows added.
+        records: Records that the table has taken.
+        rows: Rows that they added or changed; fewer where a merge left some alone.
         rejects: Records and sources that could not be loaded; they are in howdah.rejects.
         repaired: Rows whose text differs from what the source held (a NUL, a lone surrogate).
         chunks: Transactions.
@@ -84,9 +88,27 @@ class LoadReport:
     sources: int
     skipped: int
     records: int
+    rows: int
     rejects: int
     repaired: int
     chunks: int
     bytes: int
     seconds: float
     records_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table that records would make.
+
+    Attributes:
+        table: Its name.
+        create: The CREATE TABLE.
+        columns: The names of its columns.
+        rows: Some of the records, as the cells of these columns; None where there is none.
+    """
+
+    table: str
+    create: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]

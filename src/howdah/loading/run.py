@@ -7,12 +7,13 @@ The parent looks, cuts and counts; all reading and writing is the workers' work.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +21,11 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import ledger, rejects
+from howdah.errors import HowdahError, Refused
+from howdah.loading import ledger, rejects, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import (
@@ -32,9 +35,12 @@ from howdah.loading.readers import (
     check_format,
     load_readers,
 )
-from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.records import json_text
+from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+from howdah.loading.sampling import sample
 from howdah.loading.sources import SourceFile, find
 from howdah.loading.target import Load, prepare
+from howdah.loading.watch import Reading
 from howdah.loading.work import (
     FilesJob,
     Job,
@@ -45,15 +51,17 @@ from howdah.loading.work import (
     run,
 )
 
-__all__ = ["latest_rejects", "load"]
+__all__ = ["latest_rejects", "load", "plan"]
 
 FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
 
 TIME_LIMIT_S = 300.0
-"""How long a worker may take over a task of small files before it is killed, in seconds.
+"""How long a reader may take over one record, so over a document, in seconds.
 
-The files are then tried one by one, and the one that hangs becomes a reject.
+It is also the limit of a task of several small files. The worker is then killed,
+the files are tried one by one, and the one that hangs becomes a reject; of an
+archive, the member that does.
 """
 
 _MOST_WORKERS = 8
@@ -67,6 +75,9 @@ def load(
     table: str = "documents",
     workers: int | None = None,
     again: bool = False,
+    columns: Columns | None = None,
+    truncate: bool = False,
+    replace: bool = False,
     stream_name: str | None = None,
     options: ReaderOptions | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -85,6 +96,11 @@ def load(
         workers: Worker processes, a connection each; None: one for each core
             that this process may use, 8 at most.
         again: Load sources again though they are unchanged.
+        columns: Have a column for each attribute, and merge rows by a key; None: one
+            jsonb column for all, but in a table that is there and has other columns.
+        truncate: Empty the table first.
+        replace: Load into a table aside that takes the table's place when all is
+            loaded: readers see all old rows or all new ones.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
         options: How the sources are to be read; a source that was loaded with
@@ -107,8 +123,11 @@ def load(
     conninfo = _conninfo(dsn)
     with pg.connect(conninfo, application_name="howdah load") as conn:
         ledger.install(conn)
-        target = prepare(conn, name)
+        target = prepare(conn, name, columns, files, options)
+        if truncate:
+            replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
+        old, target = target, replacing.aside(conn, target) if replace else target
         now = _clock(conn)
         this = Load(target, now, now if again else None, options)
         todo, skipped = _without_finished(conn, this, files)
@@ -118,14 +137,17 @@ def load(
             outcome += run(FilesJob(conninfo, this, (stream,)), say)
         todo = [file for file in todo if not file.is_stream]
         if todo:
-            outcome += _Run(conn, conninfo, this, say).load(todo, workers or _cpus())
-        ledger.close(conn, this, outcome)
+            outcome += _Run(conn, conninfo, this, say).load(todo, _workers(this, workers))
+        if replace:
+            target = replacing.put_in_place(conn, old, target)
+        ledger.close(conn, dataclasses.replace(this, target=target), outcome)
     seconds = time.monotonic() - started
     return LoadReport(
-        table=str(target),
+        table=str(old),
         sources=outcome.sources,
         skipped=outcome.skipped,
         records=outcome.records,
+        rows=outcome.rows,
         rejects=outcome.rejects,
         repaired=outcome.repaired,
         chunks=outcome.chunks,
@@ -133,6 +155,47 @@ def load(
         seconds=round(seconds, 3),
         records_per_second=round(outcome.records / seconds, 1),
     )
+
+
+def plan(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    table: str = "documents",
+    columns: Columns | None = None,
+    options: ReaderOptions | None = None,
+) -> TablePlan:
+    """Return the table that a load of files would make, and its first rows; touch no database.
+
+    Args:
+        paths: As in `load`.
+        table: Its name.
+        columns: As in `load`; None: without a key and a column for the rest.
+        options: As in `load`.
+
+    Raises:
+        UsageError: A path or the table's name leads to nothing.
+        Refused: The files hold no records, or none with such a key.
+    """
+    from howdah.loading import typed
+
+    columns = columns or Columns()
+    found = sample(find(paths, stream_name="stdin"), options or ReaderOptions())
+    definitions = typed.planned(found, columns.key, columns.extra)
+    name = pg.TableName.parse(table)
+    return TablePlan(
+        table=str(name),
+        create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
+        columns=tuple(definitions),
+        rows=tuple(
+            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
+        ),
+    )
+
+
+def _shown(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json_text(value)
 
 
 def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
@@ -169,7 +232,31 @@ def _without_finished(
             skipped += before.sources
         else:
             todo.append(file)
+    if load.target.columns is not None and not load.target.columns.merges:
+        _refuse_second_content(conn, load, todo)
     return todo, skipped
+
+
+def _refuse_second_content(conn: Connection[Any], load: Load, files: list[SourceFile]) -> None:
+    """Refuse sources that a table of others' columns has an earlier content of.
+
+    Raises:
+        Refused: No column tells which of the table's rows are a source's old ones.
+    """
+    names = ledger.other_contents(conn, load, [(file.name, file.fingerprint) for file in files])
+    if names:
+        raise Refused(
+            f"{names[0]} is in {load.target} already, with other content or as a whole, and no "
+            "column tells which rows are its old ones.",
+            next_step="Load with --replace or --truncate, or with --key and --on-conflict update.",
+        )
+
+
+def _workers(load: Load, wanted: int | None) -> int:
+    """Return how many workers to use: one where the order of the records matters."""
+    if load.target.columns is not None and load.target.columns.merges:
+        return 1
+    return wanted or _cpus()
 
 
 @dataclass(slots=True)
@@ -191,6 +278,7 @@ class _Run:
         self._load = load
         self._say = say
         self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
+        self._reading: dict[str, str] = {}  # which member, by the archive's name
         self._outcome = Outcome()
 
     def load(self, files: list[SourceFile], workers: int) -> Outcome:
@@ -198,7 +286,7 @@ class _Run:
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
         load_readers()
-        with ForkJoinPool(workers, on_event=self._say) as pool:
+        with ForkJoinPool(workers, on_event=self._hear) as pool:
             jobs = self._jobs(files)
             while True:
                 # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
@@ -223,13 +311,16 @@ class _Run:
         for file in large:
             reader = _splitter(file, self._load.options)
             if reader is None:
-                yield FilesJob(self._conninfo, self._load, (file,))
+                yield self._files_job((file,))
             else:
                 split.append((file, reader))
         for file, reader in split:
             yield from self._range_jobs(file, reader)
         for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
-            yield FilesJob(self._conninfo, self._load, group)
+            yield self._files_job(group)
+
+    def _files_job(self, files: tuple[SourceFile, ...]) -> FilesJob:
+        return FilesJob(self._conninfo, self._load, files, limit_s=TIME_LIMIT_S)
 
     def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
         begun = begin(
@@ -244,9 +335,10 @@ class _Run:
             return
         chunks = _Chunks(file, left=1)  # one for the cutting itself
         self._chunks[begun.id] = chunks
-        bare = replace(begun, done=frozenset())  # each job carries it through a pipe
+        bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
         with open_file(file.path) as opened:
-            for chunk in cut(opened, reader):
+            as_rows = self._load.target.columns is not None
+            for chunk in cut(opened, reader, as_rows=as_rows):
                 if chunk.number in begun.done:
                     self._say(Outcome(bytes=chunk.length))
                     continue
@@ -261,10 +353,27 @@ class _Run:
         except (WorkerDied, TaskTimedOut) as exc:
             if job.failed is not None:  # even without reading anything
                 raise
-            return _smaller(job, exc.message)
+            return self._smaller(job, _reason(exc))
         if isinstance(job, RangeJob):
             self._chunk_done(job.begun)
         return ()
+
+    def _smaller(self, job: Job, reason: str) -> list[Job]:
+        """Return what to do in the place of a job that took its worker with it, twice."""
+        if isinstance(job, FilesJob):
+            if len(job.files) > 1:
+                return [dataclasses.replace(job, files=(file,)) for file in job.files]
+            member = self._reading.pop(job.files[0].name, None)
+            if member is not None and member not in job.skip:
+                return [dataclasses.replace(job, skip={**job.skip, member: reason})]
+        return [dataclasses.replace(job, failed=reason)]
+
+    def _hear(self, event: Event | Reading) -> None:
+        """Take what a worker says, in a thread of the pool."""
+        if isinstance(event, Reading):
+            self._reading[event.file] = event.source
+        else:
+            self._say(event)
 
     def _chunk_done(self, begun: Begun) -> None:
         chunks = self._chunks[begun.id]
@@ -295,17 +404,15 @@ def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
         yield tuple(group)
 
 
-def _smaller(job: Job, reason: str) -> list[Job]:
-    """Return what to do in the place of a job that took its worker with it, twice."""
-    if isinstance(job, FilesJob) and len(job.files) > 1:
-        return [replace(job, files=(file,)) for file in job.files]
-    return [replace(job, failed=reason)]
+def _reason(exc: HowdahError) -> str:
+    # What a Watch kills with; nothing else here does.
+    hung = "SIGALRM" in exc.message
+    return f"its reader gave nothing for {TIME_LIMIT_S:g} s" if hung else exc.message
 
 
 def _time_limit_s(job: Job) -> float | None:
-    """Return how long a job may take: small files only, for record files may be of any length."""
-    small = isinstance(job, FilesJob) and job.files[0].size_bytes <= CHUNK_BYTES
-    return TIME_LIMIT_S if small else None
+    """Return how long a job may take: one file alone has its reader watched, record by record."""
+    return TIME_LIMIT_S if isinstance(job, FilesJob) and len(job.files) > 1 else None
 
 
 def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection, sql
 
 from howdah import pg
 from howdah.errors import Refused
+from howdah.loading.columns import MARK, Columns, columns_of, matched
 from howdah.loading.readers.options import ReaderOptions
 
-__all__ = ["COLUMNS", "Load", "Target", "prepare"]
+if TYPE_CHECKING:
+    from howdah.loading.sources import SourceFile
+
+__all__ = ["COLUMNS", "Load", "Target", "existing", "prepare"]
 
 # The attributes last: a binary COPY then frames a record as one header and its text.
 COLUMNS = ("source", "loaded_at", "record", "attributes")
@@ -33,6 +38,8 @@ _LOOK_UP = """
     SELECT pg_class.oid::bigint AS oid,
            nspname AS schema,
            relname AS name,
+           relkind IN ('r', 'p', 'f') AS is_table,
+           coalesce(obj_description(pg_class.oid, 'pg_class'), '') AS comment,
            array(SELECT attname::text || ' ' || format_type(atttypid, NULL)
                    FROM pg_catalog.pg_attribute
                   WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped) AS columns
@@ -56,11 +63,13 @@ class Target:
         oid: Its oid; a table that is dropped and made again has another.
         schema: Its schema.
         name: Its name in the schema.
+        columns: How records become rows; None: as `COLUMNS` has it.
     """
 
     oid: int
     schema: str
     name: str
+    columns: Columns | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -95,30 +104,125 @@ class _Table:
     oid: int
     schema: str
     name: str
+    is_table: bool
+    comment: str
     columns: list[str]
 
 
-def prepare(conn: Connection[Any], table: pg.TableName) -> Target:
+def prepare(
+    conn: Connection[Any],
+    table: pg.TableName,
+    columns: Columns | None = None,
+    files: Sequence[SourceFile] = (),
+    options: ReaderOptions | None = None,
+) -> Target:
     """Return the table of that name, made where it is missing, and its schema too.
 
+    Args:
+        conn: A connection that is not in a transaction.
+        table: Its name.
+        columns: How records become rows; None: as documents, but in a table that
+            is there and has other columns than `COLUMNS`.
+        files: What is to be loaded: the columns of a new table are told from a sample.
+        options: How they are to be read.
+
     Raises:
-        Refused: It exists and has not the columns of `COLUMNS`, or the role may not make it.
+        Refused: The table has not the columns, the index or the kind that is needed, or
+            the role may not make it.
     """
+    found = _look_up(conn, table)
+    if found is None and columns is not None:
+        if columns.updates_only:
+            raise Refused(
+                f"There is no table {table} whose rows could be updated.",
+                next_step="Load without --update-on to make it.",
+            )
+        from howdah.loading import sampling, typed  # which a load of documents does not need
+
+        sample = sampling.sample(
+            files, options or ReaderOptions()
+        )  # takes a while: not under the lock
     with conn.transaction(), pg.explained(f"create the table {table}"):
-        found = _look_up(conn, table)
         if found is None:
             # Two loads that start at once: CREATE ... IF NOT EXISTS alone can
             # fail on the catalog's unique index.
             pg.xact_lock(conn, "howdah: create a target table")
-            found = _look_up(conn, table) or _create(conn, table)
+            found = _look_up(conn, table)
+        if found is None:
+            table = _in_schema(conn, table)
+            if columns is None:
+                _create(conn, table)
+            else:
+                typed.create(conn, table.identifier, sample, columns.key, columns.extra)
+            found = _look_up(conn, table)
     assert found is not None  # noqa: S101 - it is there or was just made
-    missing = sorted(_NEEDED - set(found.columns))
-    if missing:
+    return _target(conn, found, columns)
+
+
+def existing(conn: Connection[Any], table: pg.TableName) -> bool:
+    """Return whether there is a table, or anything else, of that name."""
+    return _look_up(conn, table) is not None
+
+
+def _target(conn: Connection[Any], found: _Table, columns: Columns | None) -> Target:
+    target = Target(found.oid, found.schema, found.name)
+    if not found.is_table:
         raise Refused(
-            f"The table {table} has no column {', '.join(missing)}.",
+            f"{target} is a view or the like, not a table.",
             next_step="Name another table with --table; it is created when missing.",
         )
-    return Target(found.oid, found.schema, found.name)
+    if columns is None:
+        missing = sorted(_NEEDED - set(found.columns))
+        if not missing:
+            return target
+        if "attributes jsonb" in found.columns:  # nearly a table of ours: a mistake, not a plan
+            raise Refused(
+                f"The table {target} has no column {', '.join(missing)}.",
+                next_step="Name another table with --table; it is created when missing. Or have "
+                "each attribute in a column of its name: --as columns.",
+            )
+        columns = Columns()
+    columns = replace(columns, grows=found.comment == MARK)
+    return replace(target, columns=_checked(conn, target, columns))
+
+
+_UNIQUE = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_index
+         WHERE indrelid = %(oid)s AND indisunique AND indimmediate AND indisvalid
+           AND indpred IS NULL AND indexprs IS NULL
+           AND (SELECT array_agg(attname::text ORDER BY attname::text)
+                  FROM unnest(indkey[:indnkeyatts - 1]) AS place
+                  JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = place)
+               = (SELECT array_agg(name ORDER BY name) FROM unnest(%(key)s::text[]) AS name))
+"""
+
+
+def _checked(conn: Connection[Any], target: Target, columns: Columns) -> Columns:
+    """Return the columns' plan with the key as the table spells it, if the table allows it."""
+    known = columns_of(conn, target.oid)
+    found = matched(columns.key, known)
+    if missing := [name for name in columns.key if name not in found]:
+        raise Refused(
+            f"The table {target} has no column {', '.join(missing)} that could be the key.",
+            next_step=f"It has {', '.join(known)}.",
+        )
+    columns = replace(columns, key=tuple(found[name] for name in columns.key))
+    extra = columns.extra
+    if extra is not None and not (extra in known and known[extra].is_json):
+        raise Refused(
+            f"The table {target} has no json or jsonb column {extra} for the other attributes.",
+            next_step=f"Add it: ALTER TABLE {target} ADD COLUMN {extra} jsonb;",
+        )
+    if columns.on_conflict != "error" and columns.key:
+        row = conn.execute(_UNIQUE, {"oid": target.oid, "key": list(columns.key)}).fetchone()
+        if row is None or not row[0]:
+            raise Refused(
+                f"The table {target} has no unique index on {', '.join(columns.key)}, "
+                "by which a conflict could be seen.",
+                next_step=f"Make one: CREATE UNIQUE INDEX ON {target} ({', '.join(columns.key)});",
+            )
+    return columns
 
 
 def _look_up(conn: Connection[Any], table: pg.TableName) -> _Table | None:
@@ -138,7 +242,8 @@ _SCHEMA_FOR_NEW = """
 _NO_SCHEMA = "SELECT true WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
 
 
-def _create(conn: Connection[Any], table: pg.TableName) -> _Table | None:
+def _in_schema(conn: Connection[Any], table: pg.TableName) -> pg.TableName:
+    """Return the name with the schema that the table is to be made in, which is there."""
     if table.schema is None:
         row = conn.execute(_SCHEMA_FOR_NEW).fetchone()
         if row is None:
@@ -146,9 +251,12 @@ def _create(conn: Connection[Any], table: pg.TableName) -> _Table | None:
                 f"The search_path names no schema that the table {table} could be created in.",
                 next_step=f"Write it with its schema, as in --table public.{table}.",
             )
-        table = pg.TableName(row[0], table.table)
-    elif conn.execute(_NO_SCHEMA, [table.schema]).fetchone():
+        return pg.TableName(row[0], table.table)
+    if conn.execute(_NO_SCHEMA, [table.schema]).fetchone():
         conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(table.schema)))
+    return table
+
+
+def _create(conn: Connection[Any], table: pg.TableName) -> None:
     for statement in (_CREATE, _COMMENT):
         conn.execute(sql.SQL(statement).format(table=table.identifier))
-    return _look_up(conn, table)

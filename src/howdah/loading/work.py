@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from psycopg import Connection
@@ -25,17 +24,20 @@ from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
-from howdah.loading.opening import Opened, Unopened, open_file, open_sources
+from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
     ReaderOptions,
+    Rows,
     SplittingReader,
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
+from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
-from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
+from howdah.loading.sources import STANDARD_INPUT, SourceFile, current_fingerprint
 from howdah.loading.target import Load
+from howdah.loading.watch import Reading, Watch
 
 __all__ = ["FilesJob", "Job", "RangeJob", "has_changed", "how_cut", "reject_changed", "run"]
 
@@ -50,12 +52,18 @@ class FilesJob:
         files: What to read.
         failed: Set where a worker died or hung over the files: they are not
             read, but rejected for this reason.
+        skip: Members of archives, by their names, that are not read, but
+            rejected for these reasons.
+        limit_s: How long a reader may take over one record, in seconds; None
+            in the parent: as long as it takes.
     """
 
     conninfo: str = field(repr=False)
     load: Load
     files: tuple[SourceFile, ...]
     failed: str | None = None
+    skip: Mapping[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +114,13 @@ def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
             outcome = _load_range(conn, job)
             say(outcome)
             return outcome
-        loader = _FileLoader(conn, job.load, say)
+        loader = _FileLoader(conn, job, say)
         with ExitStack() as stack:
             if any(file.is_stream for file in job.files):
                 # What cannot be read twice is loaded as a whole or not at all.
                 stack.enter_context(conn.transaction())
             for file in job.files:
-                loader.load(file, failed=job.failed)
+                loader.load(file)
             loader.commit()
         return loader.outcome
 
@@ -150,6 +158,8 @@ def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Open
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name, options)
+    except SourceLost:
+        raise
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -165,18 +175,22 @@ class _Waiting:
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
-    def __init__(self, conn: Connection[Any], load: Load, say: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]
+    ) -> None:
         self.outcome = Outcome()
         self._conn = conn
-        self._load = load
+        self._load = job.load
+        self._job = job
+        self._watch = None if job.limit_s is None else Watch(job.limit_s)
         self._say_to = say
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
 
-    def load(self, file: SourceFile, *, failed: str | None = None) -> None:
+    def load(self, file: SourceFile) -> None:
         """Load a file: itself, or the members of the archive that it is."""
-        if failed is not None:
-            self._reject(file, file.name, failed)
+        if self._job.failed is not None:
+            self._reject(file, file.name, self._job.failed)
             return
         try:
             opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
@@ -216,6 +230,8 @@ class _FileLoader:
                 self._say(Outcome(skipped=1))
             elif isinstance(source, Unopened):
                 self._reject(file, source.name, source.reason)
+            elif source.name in self._job.skip:
+                self._reject(file, source.name, self._job.skip[source.name])
             else:
                 self._load_source(file, source)
             if not file.is_stream:
@@ -224,7 +240,7 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        chunks = chunks_of(read_pieces(source.reader.read(source.file, source.name)))
+        chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
             self._wait(file, source.name, source.reader.name, first)
@@ -245,6 +261,19 @@ class _FileLoader:
                 pass
         finish(self._conn, self._load, begun)
         self._say(Outcome(sources=1))
+
+    def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
+        if self._load.target.columns is not None and source.name == file.name:
+            rows = _rows_of(file, self._load.options)
+            if rows is not None:
+                return iter([rows])
+        items = source.reader.read(source.file, source.name)
+        untyped = source.reader.untyped
+        if self._watch is None:
+            return read_pieces(items, untyped=untyped)
+        if source.name != file.name:
+            emit(Reading(file.name, source.name))
+        return self._watch.pieces(read_pieces(self._watch.items(items), untyped=untyped))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
@@ -270,9 +299,8 @@ class _FileLoader:
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and not file.fingerprint.startswith(
-            fingerprint(Path(file.path).stat())  # how it is read stands behind it
-        )
+        # How it is read stands behind the file's own.
+        return not (file.is_stream or file.fingerprint.startswith(current_fingerprint(file.path)))
     except OSError:  # it is gone: what was read of it is what it was
         return False
 
@@ -303,6 +331,7 @@ def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting
         sources=len(counts),
         skipped=len(waiting) - len(counts),
         records=sum(source.records for source in counts),
+        rows=delivered.rows + sum(source.records for source in before),
         rejects=sum(source.rejects for source in counts),
         repaired=delivered.repaired,
         chunks=1,
@@ -317,13 +346,15 @@ def _commit_chunk(
     slices: Iterable[Iterator[Piece]],
 ) -> Outcome:
     """Commit a chunk, whose pieces may come in slices, so that they fit in memory."""
-    records = repaired = rejected = 0
+    records = rows = repaired = rejected = 0
     with conn.transaction():
         if not claim_chunk(conn, load, begun, number):
             # What this load's own worker committed before it died counts as loaded.
             ours = chunk_of_ours(conn, load, begun, number)
             return (
-                Outcome(records=ours.records, rejects=ours.rejects, chunks=1) if ours else Outcome()
+                Outcome(records=ours.records, rows=ours.records, rejects=ours.rejects, chunks=1)
+                if ours
+                else Outcome()
             )
         current = replace(load, loaded_at=begun.loaded_at)
         for pieces in slices:
@@ -333,10 +364,25 @@ def _commit_chunk(
             bad += delivered.rejects
             rejects.keep(conn, current, bad)
             records += delivered.records.get(begun.name, 0)
+            rows += delivered.rows
             repaired += delivered.repaired
             rejected += len(bad)
         count_chunk(conn, load, begun, number, ledger.Counts(begun.name, records, rejected))
-    return Outcome(records=records, rejects=rejected, repaired=repaired, chunks=1)
+    return Outcome(records=records, rows=rows, rejects=rejected, repaired=repaired, chunks=1)
+
+
+def _rows_of(file: SourceFile, options: ReaderOptions) -> Rows | None:
+    """Return a file as rows that COPY can take, where it is such a file."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_file(file.path))
+        reader = splitter_of(opened, file.name, options)
+        if reader is None:
+            return None
+        start = reader.start(opened)
+        rows = reader.rows(opened, start, file.size_bytes - start, 1)
+        if rows is not None:
+            stack.pop_all()  # it is read later
+        return rows
 
 
 def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
@@ -350,7 +396,12 @@ def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
             reader = reader_named(job.reader, job.load.options)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
-            items = reader.read_range(file, chunk.offset, chunk.length, chunk.first)
-            pieces = read_pieces(items, chunk.first)
+            span = chunk.offset, chunk.length, chunk.first
+            rows = reader.rows(file, *span) if job.load.target.columns else None
+            if rows is not None:
+                pieces = iter([rows])
+            else:
+                items = reader.read_range(file, *span)
+                pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
     return outcome + Outcome(bytes=chunk.length)

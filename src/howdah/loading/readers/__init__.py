@@ -22,13 +22,13 @@ that names a subclass of `Reader`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from howdah.errors import UsageError
 from howdah.loading.readers.options import ReaderOptions
@@ -44,6 +44,7 @@ __all__ = [
     "Match",
     "Reader",
     "ReaderOptions",
+    "Rows",
     "SplittingReader",
     "UnreadableSource",
     "check_format",
@@ -129,11 +130,13 @@ class Batch:
         texts: One JSON text a record, UTF-8, without a check that it is valid.
         repaired: How many of the texts differ from what the source held, since
             jsonb cannot store that (see docs/reference/loading.md).
+        untyped: That of the reader.
     """
 
     numbers: Sequence[int]
     texts: list[bytes]
     repaired: int = 0
+    untyped: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -194,6 +197,58 @@ class Lines(Batch):
         return known
 
 
+class Rows(Batch):
+    """Rows of a delimited text that COPY can take as they are, in its csv format.
+
+    Args:
+        names: What the header calls the columns.
+        delimiter: One ASCII character.
+        blocks: The text, in UTF-8, its rows complete; read once and kept.
+        pieces: Reads the text as the reader does otherwise, where COPY refuses it.
+        first: The number of the first row.
+        size_bytes: How long the text is, in bytes.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        delimiter: str,
+        blocks: Iterator[bytes],
+        pieces: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]],
+        *,
+        first: int,
+        size_bytes: int,
+    ) -> None:
+        self.__dict__.update(
+            names=names, delimiter=delimiter, first=first, repaired=0, _size_bytes=size_bytes
+        )
+        self.__dict__.update(_blocks=blocks, _kept=[], _pieces=pieces)
+
+    if TYPE_CHECKING:
+        names: Sequence[str]
+        delimiter: str
+        first: int
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the text."""
+        kept: list[bytes] = self.__dict__["_kept"]
+        yield from kept
+        for block in self.__dict__["_blocks"]:
+            kept.append(block)
+            yield block
+
+    def pieces(self) -> Iterator[Batch | BadRecord]:
+        """Yield the records, as the reader reads them where it does not pass them on."""
+        read: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]] = self.__dict__["_pieces"]
+        return read(self.blocks())
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Batch`."""
+        size: int = self.__dict__["_size_bytes"]
+        return size
+
+
 @dataclass(frozen=True, slots=True)
 class BadRecord:
     """A record that cannot be read.
@@ -221,6 +276,8 @@ class Reader(ABC):
     """What reports and the ledger call it: "csv", "pdf"."""
     seeks: bool = False
     """Whether `read` needs a file that can seek; a stream is then spooled first."""
+    untyped: bool = False
+    """Whether all values are texts, since the format has no numbers: CSV, say."""
     takes: frozenset[str] = frozenset()
     """Which attributes of `ReaderOptions` it takes; others make its sources rejects."""
 
@@ -280,6 +337,14 @@ class SplittingReader(Reader):
     @abstractmethod
     def cut(self, block: bytes | bytearray) -> Cut:
         """Return where the last complete record of a block that starts with a record ends."""
+
+    def cut_rows(self, block: bytes | bytearray) -> Cut:
+        """Return as `cut` does, for `rows`: it may count blank lines, if that is faster."""
+        return self.cut(block)
+
+    def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:  # noqa: ARG002
+        """Return a range as rows that COPY can take, or None; the arguments are `read_range`'s."""
+        return None
 
     @abstractmethod
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:

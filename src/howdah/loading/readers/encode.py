@@ -96,7 +96,11 @@ def repair(text: bytes) -> bytes | None:
 
 
 def as_batches(  # noqa: C901  the loop that each record goes through
-    items: Iterable[Item], *, first: int = 1, limit_bytes: int = 1 << 20
+    items: Iterable[Item],
+    *,
+    first: int = 1,
+    limit_bytes: int = 1 << 20,
+    untyped: bool = False,
 ) -> Iterator[Batch | BadRecord]:
     """Number and encode what a reader yields, and gather it in batches.
 
@@ -104,6 +108,7 @@ def as_batches(  # noqa: C901  the loop that each record goes through
         items: What `Reader.read` or `SplittingReader.read_range` yields.
         first: The number of the first of them.
         limit_bytes: A batch ends with the record that makes it this long.
+        untyped: That of the reader.
 
     Yields:
         Batches and bad records in the order of the items; each bad record has its number.
@@ -115,7 +120,7 @@ def as_batches(  # noqa: C901  the loop that each record goes through
     def taken() -> Iterator[Batch]:
         nonlocal texts, size, repaired
         if texts:
-            yield Batch(range(number - len(texts), number), texts, repaired)
+            yield Batch(range(number - len(texts), number), texts, repaired, untyped)
             texts, size, repaired = [], 0, 0
 
     try:

@@ -28,6 +28,7 @@ class FixedWidth(LineReader):
     """
 
     name = "fixedwidth"
+    untyped = True
     takes = frozenset({"widths", "header", "encoding", "null"})
 
     def __init__(self, options: ReaderOptions | None = None) -> None:

@@ -24,6 +24,7 @@ from howdah.loading.readers import (
     Lines,
     Match,
     ReaderOptions,
+    Rows,
     SplittingReader,
 )
 from howdah.loading.readers.characters import (
@@ -32,6 +33,7 @@ from howdah.loading.readers.characters import (
     looks_like_text,
     to_utf8,
 )
+from howdah.loading.readers.encode import as_batches
 from howdah.loading.readers.layout import (
     BLANK,
     EXTRA_COLUMNS,
@@ -55,6 +57,7 @@ _BLOCK_BYTES = 64 << 10
 _SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
 _UNCLOSED = "A quote is opened and never closed."
 _MARK = b"\xef\xbb\xbf"
+_ASCII_OR_UTF_8 = ("utf-8", "ascii")
 _BINARY = (b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x89PNG")
 
 
@@ -106,6 +109,7 @@ class CSV(SplittingReader):
     """
 
     name = "csv"
+    untyped = True
     takes = frozenset({"delimiter", "quote", "escape", "header", "encoding", "null"})
 
     def __init__(self, options: ReaderOptions | None = None) -> None:
@@ -162,6 +166,14 @@ class CSV(SplittingReader):
         records, end = _split_fast(text, options, b"\n")
         return Cut(end, len(records))
 
+    def cut_rows(self, block: bytes | bytearray) -> Cut:
+        """See `SplittingReader.cut_rows`."""
+        options = self._options
+        quote = '"' if options.quote is None else options.quote
+        if (quote and quote.encode() in block) or options.escape:
+            return self.cut(block)
+        return Cut(block.rfind(b"\n") + 1, block.count(b"\n"))
+
     def read_range(self, file: BinaryIO, offset: int, length: int, first: int) -> Iterator[Item]:
         """See `SplittingReader.read_range`."""
         file.seek(0)
@@ -175,6 +187,35 @@ class CSV(SplittingReader):
         delimiter = self._options.delimiter or delimiter_of(sample, self._options)
         known = encoding.removesuffix("-sig")
         return replace(self._options, delimiter=delimiter, encoding=known)
+
+    def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:
+        """See `SplittingReader.rows`: rows in UTF-8, of two columns and more.
+
+        A blank line is no record here, but a row of one column to COPY.
+        """
+        file.seek(0)
+        layout, _ = layout_of(blocks_of(file), self._options)
+        options = layout.options
+        as_copy_reads_it = (
+            layout.encoding in _ASCII_OR_UTF_8
+            and layout.newline == b"\n"
+            and len(layout.names) > 1
+            and options.quote in (None, '"')
+            and options.escape is options.null is None
+            and options.delimiter is not None
+            and options.delimiter.isascii()
+        )
+        if not as_copy_reads_it:
+            return None
+        file.seek(offset)
+        return Rows(
+            layout.names,
+            options.delimiter or "",
+            blocks_of(file, length),
+            lambda blocks: as_batches(_rows(blocks, layout, first), first=first, untyped=True),
+            first=first,
+            size_bytes=length,
+        )
 
 
 def blocks_of(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:

@@ -54,6 +54,7 @@ class INI(Reader):
     """Reads INI files: sections as objects, values as text, null where a name stands alone."""
 
     name = "ini"
+    untyped = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by name, or by a section's line with names and values below."""

@@ -55,6 +55,7 @@ class XMLRecords(Reader):
     """
 
     name = "xml"
+    untyped = True
     takes = frozenset({"element", "encoding"})
 
     def __init__(self, options: ReaderOptions | None = None) -> None:

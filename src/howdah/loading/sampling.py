@@ -1,0 +1,105 @@
+"""A look at some records of the sources before they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from howdah.loading.inference import Kind, kinds_of
+from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
+from howdah.loading.pieces import read_pieces
+from howdah.loading.readers import Batch, ReaderOptions, SplittingReader
+from howdah.loading.records import parse
+from howdah.loading.sources import SourceFile
+
+__all__ = ["Sample", "sample"]
+
+RECORDS_A_SOURCE = 1_000
+"""How many records are looked at from a source's start."""
+
+MOST_SOURCES = 20
+"""How many sources are looked at: the first, the last, and others evenly between."""
+
+PLACES = 8
+"""In how many places a large source is looked at, besides its start."""
+
+_PLACE_BYTES = 256 << 10
+_SHOWN = 10
+
+
+@dataclass(slots=True)
+class Sample:
+    """What some of the records are like.
+
+    Attributes:
+        kinds: What each attribute's values are, in the order of their first appearance.
+        records: The first few records.
+    """
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, records: Iterable[dict[str, Any]], *, texts: bool) -> None:
+        """Look at records; `texts` is that of `kinds_of`."""
+        records = list(records)
+        self.kinds = kinds_of(records, texts=texts, known=self.kinds)
+        self.records += records[: _SHOWN - len(self.records)]
+
+
+def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
+    """Look at the starts of sources, and at places further on in large ones.
+
+    What cannot be read is left out: the load will say what is wrong with it.
+    """
+    found = Sample()
+    steps = max(len(files) / MOST_SOURCES, 1)
+    for number in range(min(len(files), MOST_SOURCES)):
+        file = files[int(number * steps)]
+        if file.is_stream:
+            continue  # it can be read only once
+        try:
+            _look_into(file, options, found)
+        except Exception:  # noqa: BLE001, S112 - whatever a library throws at a bad file
+            continue
+    return found
+
+
+def _look_into(file: SourceFile, options: ReaderOptions, found: Sample) -> None:
+    with open_file(file.path) as opened:
+        for source in islice(open_sources(opened, file.name, options), MOST_SOURCES):
+            if isinstance(source, Opened):
+                items = source.reader.read(source.file, source.name)
+                records = islice(_records(items), RECORDS_A_SOURCE)
+                found.add(records, texts=source.reader.untyped)
+    with open_file(file.path) as opened:
+        reader = splitter_of(opened, file.name, options)
+        if reader is None:
+            return
+        start = reader.start(opened)
+        step = (file.size_bytes - start) // (PLACES + 1)
+        if step > _PLACE_BYTES:
+            for place in range(1, PLACES + 1):
+                found.add(_at(opened, reader, start + place * step), texts=reader.untyped)
+
+
+def _at(file: Any, reader: SplittingReader, offset: int) -> Iterator[dict[str, Any]]:
+    """Yield records somewhere in a file; none where a quote makes it uncertain where one starts."""
+    file.seek(offset)
+    block = file.read(_PLACE_BYTES)
+    behind = block.find(b"\n") + 1
+    if not behind or (reader.untyped and b'"' in block):
+        return
+    end = reader.cut(block[behind:]).end
+    yield from islice(_records(reader.read_range(file, offset + behind, end, 1)), RECORDS_A_SOURCE)
+
+
+def _records(items: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for piece in read_pieces(items):
+        if isinstance(piece, Batch):
+            for text in piece.texts:
+                try:
+                    yield parse(text)
+                except ValueError:
+                    continue
