@@ -44,10 +44,12 @@ def test_each_format_is_recognised_by_its_content_without_a_name_and_with_a_wron
 @pytest.mark.parametrize("name", NAMES)
 def test_a_format_that_is_named_reads_whatever_the_source_is_called(name):
     data, count = samples()[name]
-    options = ReaderOptions(**{
-        **{key: getattr(options_of(name), key) for key in ("element", "widths")},
-        "format": name,
-    })
+    options = ReaderOptions(
+        **{
+            **{key: getattr(options_of(name), key) for key in ("element", "widths")},
+            "format": name,
+        }
+    )
     reader = reader_for(Head("source.pdf", data[:65536]), options)
     assert len(numbered(reader.read(io.BytesIO(data), "source"))) == count
 

@@ -96,8 +96,10 @@ def test_a_text_that_breaks_off_on_the_way_gives_what_came_before_and_a_bad_reco
 
 TREES = st.recursive(
     st.none() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["a", "b", 'c"', "é\\"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "b", 'c"', "é\\"]), inner, max_size=4)
+    ),
     max_leaves=30,
 )
 STEPS = st.one_of(st.just(None), st.integers(0, 2), st.sampled_from(["a", "b", 'c"', "é\\"]))

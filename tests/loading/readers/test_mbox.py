@@ -11,7 +11,10 @@ from howdah.loading.readers.mbox import Mbox
 from .reading import by_ranges, items, numbered
 
 FROM = b"From a@b Thu Jan  1 00:00:00 2026\n"
-MAIL = b"From: Ada <a@b>\nTo: c@d\nSubject: =?utf-8?q?caf=C3=A9?=\nDate: Thu, 1 Jan 2026 00:00:00 +0100\n\n"
+MAIL = (
+    b"From: Ada <a@b>\nTo: c@d\nSubject: =?utf-8?q?caf=C3=A9?=\n"
+    b"Date: Thu, 1 Jan 2026 00:00:00 +0100\n\n"
+)
 
 
 def test_each_message_has_the_attributes_of_a_file_that_holds_it_alone():

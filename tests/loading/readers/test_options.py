@@ -86,10 +86,14 @@ def test_an_option_that_makes_no_sense_is_a_usage_error_that_names_it(texts):
             {"escape": "\\"},
             [{"a": "x,y", "b": 'q"r\n2'}, {"a": "u\nv", "b": "2"}],
         ),
-        (b"1,2\n3,4\n", {"header": "no"}, [
-            {"column_1": "1", "column_2": "2"},
-            {"column_1": "3", "column_2": "4"},
-        ]),
+        (
+            b"1,2\n3,4\n",
+            {"header": "no"},
+            [
+                {"column_1": "1", "column_2": "2"},
+                {"column_1": "3", "column_2": "4"},
+            ],
+        ),
         (b"1,2\n", {"header": "x,y"}, [{"x": "1", "y": "2"}]),
         (b"a,b\nNULL,\n", {"null": "NULL"}, [{"a": None, "b": ""}]),
         (b'a,b\n"",x\n', {"null": ""}, [{"a": None, "b": "x"}]),
@@ -192,7 +196,9 @@ def test_options_reach_the_workers_that_share_a_large_file(dsn, ask, tmp_path):
 
     assert report.chunks > 2
     assert (report.records, report.rejects) == (rows, 0)
-    counted = ask("SELECT count(DISTINCT attributes->>'n'), max(length(attributes->>'x')) FROM documents")
+    counted = ask(
+        "SELECT count(DISTINCT attributes->>'n'), max(length(attributes->>'x')) FROM documents"
+    )
     assert counted == [(rows, 94)]
 
 
@@ -234,7 +240,9 @@ def test_the_command_refuses_a_wrong_option_before_it_loads_anything(
     assert ask("SELECT to_regclass('documents') IS NULL") == [True]
 
 
-def test_an_option_of_another_format_is_a_reject_and_its_neighbours_are_loaded(howdah, ask, tmp_path):
+def test_an_option_of_another_format_is_a_reject_and_its_neighbours_are_loaded(
+    howdah, ask, tmp_path
+):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     (tmp_path / "b.xml").write_text("<r><i>1</i></r>")
     done = howdah("load", tmp_path, "--element", "i")

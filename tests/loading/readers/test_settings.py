@@ -34,7 +34,9 @@ def test_a_toml_file_is_one_record_with_every_digit():
 
 
 def test_an_ini_file_is_one_record_of_sections():
-    data = "; é\n[A b]\nKey = v ; w\nother: x\nalone\nlong = 1\n  2\n[DEFAULT]\nz = %(x)s\n[empty]\n"
+    data = (
+        "; é\n[A b]\nKey = v ; w\nother: x\nalone\nlong = 1\n  2\n[DEFAULT]\nz = %(x)s\n[empty]\n"
+    )
     assert items(INI(), data.encode("cp1252")) == [
         {
             "A b": {"Key": "v ; w", "other": "x", "alone": None, "long": "1\n2"},

@@ -55,11 +55,17 @@ def test_a_request_is_taken_apart_or_kept_as_the_path(request_line, method, path
     line = f'::1 - - [01/Jan/2024:00:00:00 +0000] "{request_line}" 404 -'
     (found,) = log(line)
     assert (found["method"], found["path"], found["protocol"]) == (method, path, protocol)
-    assert (found["bytes"], found["user"], found["time"]) == (None, None, "2024-01-01T00:00:00+00:00")
+    assert (found["bytes"], found["user"], found["time"]) == (
+        None,
+        None,
+        "2024-01-01T00:00:00+00:00",
+    )
 
 
 def test_a_line_that_does_not_fit_is_a_bad_record_with_its_number_and_bytes():
-    found = items(AccessLog(), f"{COMMON}\n\n{COMMON} more\n{COMMON.replace('Oct', 'Okt')}\n".encode())
+    found = items(
+        AccessLog(), f"{COMMON}\n\n{COMMON} more\n{COMMON.replace('Oct', 'Okt')}\n".encode()
+    )
     assert [number for number, _ in numbered(found)] == [1, 3, 4]
     bad = [item for item in found if isinstance(item, BadRecord)]
     assert [(item.place, item.content.decode()) for item in bad] == [
@@ -142,6 +148,7 @@ def test_names_and_widths_must_be_alike():
 
 def test_other_encodings_are_read_by_the_option():
     found = items(
-        FixedWidth(ReaderOptions(widths=(5, 4), encoding="utf-16")), "née  x\né    日\n".encode("utf-16")
+        FixedWidth(ReaderOptions(widths=(5, 4), encoding="utf-16")),
+        "née  x\né    日\n".encode("utf-16"),
     )
     assert json.loads(texts(found)[0]) == {"née": "é", "x": "日"}

@@ -124,7 +124,7 @@ def test_one_long_entity_repeated_ends_as_a_reject():
 
 
 def test_a_parameter_entity_ends_as_a_reject():
-    data = b'<!DOCTYPE r [<!ENTITY % p "<!ENTITY x \'y\'>"> %p;]><r><i>&x;</i></r>'
+    data = b"<!DOCTYPE r [<!ENTITY % p \"<!ENTITY x 'y'>\"> %p;]><r><i>&x;</i></r>"
     with pytest.raises(UnreadableSource, match="entity 'p'"):
         read(data)
 
@@ -135,7 +135,7 @@ def test_no_file_is_read_and_nothing_is_fetched(tmp_path):
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             asked.append(self.path)
             self.send_error(404)
 

@@ -281,20 +281,27 @@ def _records(blocks: Iterable[bytes], layout: Layout) -> Iterator[list[bytes] | 
     """Yield the records of blocks; what an unclosed quote would swallow is read line by line."""
     pieces: list[bytes] = []
     size = wanted = 0
+    skipping = False
     for block in blocks:
+        if skipping:
+            _, end_of_line, block = block.partition(layout.newline)  # noqa: PLW2901
+            skipping = not end_of_line
         pieces.append(block)
         size += len(block)
         if size < wanted:
             continue
         data = b"".join(pieces)
+        pieces.clear()
         records, end = _split_fast(data, layout.options, layout.newline)
         yield records
         rest = data[end:]
         if len(rest) > RECORD_LIMIT_BYTES:
-            line, _, rest = rest.partition(layout.newline)
+            line, end_of_line, rest = rest.partition(layout.newline)
             yield BadRecord("", _UNCLOSED, line[:_SHOWN_BYTES])
+            skipping = not end_of_line
         # Twice what is left: a long record is not scanned again for each block.
-        pieces, size, wanted = [rest], len(rest), 2 * len(rest)
+        wanted = min(2 * len(rest), RECORD_LIMIT_BYTES + 1)
+        pieces, size = [rest], len(rest)
     rest = b"".join(pieces)
     while rest:
         records, end = _split_fast(rest + layout.newline, layout.options, layout.newline)

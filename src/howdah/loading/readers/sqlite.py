@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from howdah.loading.readers import Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.layout import column_names
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["TABLE", "SQLite"]
 
@@ -45,6 +47,8 @@ class SQLite(Reader):
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: the columns by name; a BLOB is bytes, so base64."""
+        import sqlite3
+
         try:
             with _path(file) as path, closing(_opened(path)) as conn:
                 yield from _rows(conn)
@@ -72,6 +76,8 @@ def _path(file: BinaryIO) -> Generator[Path]:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
     conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     conn.text_factory = _text
     # Nothing that the file defines is run, and its pages are checked as they are read.

@@ -18,8 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, BinaryIO
-from xml.parsers import expat
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from howdah.errors import UsageError
 from howdah.loading.readers import (
@@ -33,6 +32,9 @@ from howdah.loading.readers import (
 )
 from howdah.loading.readers.characters import encoding_of, is_wide, looks_like_text, to_utf8
 from howdah.loading.readers.lines import RECORD_LIMIT_BYTES, blocks_of
+
+if TYPE_CHECKING:
+    from xml.parsers.expat import XMLParserType
 
 __all__ = ["XMLRecords"]
 
@@ -72,6 +74,8 @@ class XMLRecords(Reader):
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: a mapping for each element of the name."""
+        from xml.parsers import expat
+
         element = self._options.element
         if element is None:
             raise UnreadableSource("The reader 'xml' needs --element NAME.")
@@ -136,7 +140,7 @@ class _Builder:
         self._done: list[Any] = []
         self._size = 0
 
-    def attach(self, parser: expat.XMLParserType) -> None:
+    def attach(self, parser: XMLParserType) -> None:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
