@@ -9,8 +9,6 @@ never more than `expansion` allows. Links, devices and the like are left out.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import lzma
 import shutil
@@ -24,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import zstandard
 
@@ -47,10 +45,8 @@ from howdah.loading.readers import (
 )
 from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.unwrapping import WRAPPERS, Rejoined
 from howdah.loading.urls import is_url
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
 
@@ -214,7 +210,7 @@ def _is_archive(head: Head) -> bool:
 
 
 def _is_wrapped(head: Head) -> bool:
-    return head.data.startswith(tuple(_WRAPPERS))
+    return head.data.startswith(tuple(WRAPPERS))
 
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
@@ -222,7 +218,7 @@ def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         if stream.depth > DEEPEST:
             raise UnreadableSource(f"more than {DEEPEST} archives lie inside each other")
         stream, head = _look(stream, spooled)
-        for magic, (suffix, unwrap) in _WRAPPERS.items():
+        for magic, (suffix, unwrap) in WRAPPERS.items():
             if head.data.startswith(magic):
                 stream = replace(
                     stream,
@@ -250,7 +246,7 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         stream.file.seek(0)
     else:
         # gzip and its kin can seek back, but only by unpacking from the start.
-        stream = replace(stream, file=_buffered(_Rejoined(data, stream.file)))
+        stream = replace(stream, file=_buffered(Rejoined(data, stream.file)))
     if not data.startswith(_ZIP_MAGICS):
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
@@ -361,47 +357,3 @@ def _read_fully(file: BinaryIO, size: int) -> bytes:
         parts.append(data)
         size -= len(data)
     return b"".join(parts)
-
-
-class _Rejoined(io.RawIOBase):
-    """A stream whose head has been read, with the head put in front again."""
-
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self._head = io.BytesIO(head)
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        view = memoryview(buffer)
-        data = self._head.read(len(view)) or self._rest.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-
-def _gunzip(file: BinaryIO) -> BinaryIO:
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
-
-
-def _bunzip2(file: BinaryIO) -> BinaryIO:
-    return cast("BinaryIO", bz2.BZ2File(file))
-
-
-def _unxz(file: BinaryIO) -> BinaryIO:
-    return cast("BinaryIO", lzma.LZMAFile(file))
-
-
-def _unzstd(file: BinaryIO) -> BinaryIO:
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-        file, read_across_frames=True, closefd=False
-    )
-    return cast("BinaryIO", reader)
-
-
-_WRAPPERS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
-    b"\x1f\x8b": (".gz", _gunzip),
-    b"BZh": (".bz2", _bunzip2),
-    b"\xfd7zXZ\0": (".xz", _unxz),
-    b"\x28\xb5\x2f\xfd": (".zst", _unzstd),
-}

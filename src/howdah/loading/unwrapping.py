@@ -1,0 +1,64 @@
+"""Wrappers: what takes gzip, bzip2, xz and zstd off a stream, by the first bytes of each."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
+
+import zstandard
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
+
+__all__ = ["WRAPPERS", "Rejoined"]
+
+
+class Rejoined(io.RawIOBase):
+    """A stream whose head has been read, with the head put in front again."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = io.BytesIO(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer)
+        data = self._head.read(len(view)) or self._rest.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def _gunzip(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+
+
+def _bunzip2(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", bz2.BZ2File(file))
+
+
+def _unxz(file: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", lzma.LZMAFile(file))
+
+
+def _unzstd(file: BinaryIO) -> BinaryIO:
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        file, read_across_frames=True, closefd=False
+    )
+    return cast("BinaryIO", reader)
+
+
+WRAPPERS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
+    b"\x1f\x8b": (".gz", _gunzip),
+    b"BZh": (".bz2", _bunzip2),
+    b"\xfd7zXZ\0": (".xz", _unxz),
+    b"\x28\xb5\x2f\xfd": (".zst", _unzstd),
+}
+"""The first bytes of each wrapper, the suffix of its files, and what takes it off."""
