@@ -1,28 +1,42 @@
-"""Loading: documents and records of any kind into PostgreSQL, each once."""
+"""Loading: documents and records of any kind into PostgreSQL, each once.
 
-from howdah.loading.columns import Columns
-from howdah.loading.forkjoin import (
-    ForkJoinPool,
-    PoolBroken,
-    TaskTimedOut,
-    WorkerDied,
-    emit,
-    fork,
-)
-from howdah.loading.readers import (
-    BadRecord,
-    Batch,
-    Head,
-    Match,
-    Reader,
-    ReaderOptions,
-    SplittingReader,
-    UnreadableSource,
-)
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
-from howdah.loading.run import latest_rejects, load, plan
+Each name is imported when it is first used: a command that does not need the
+writer, say, does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from howdah.loading.columns import Columns
+    from howdah.loading.forkjoin import (
+        ForkJoinPool,
+        PoolBroken,
+        TaskTimedOut,
+        WorkerDied,
+        emit,
+        fork,
+    )
+    from howdah.loading.readers import (
+        BadRecord,
+        Batch,
+        Head,
+        Match,
+        Reader,
+        ReaderOptions,
+        SplittingReader,
+        UnreadableSource,
+    )
+    from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
+    from howdah.loading.run import latest_rejects, load, plan
+    from howdah.loading.writer import Writer
+    from howdah.loading.writerasync import AsyncWriter
+    from howdah.loading.writerlane import OutcomeUnknown
+    from howdah.loading.writerqueue import WriterFull
 
 __all__ = [
+    "AsyncWriter",
     "BadRecord",
     "Batch",
     "Columns",
@@ -32,6 +46,7 @@ __all__ = [
     "LoadReport",
     "Match",
     "Outcome",
+    "OutcomeUnknown",
     "Planned",
     "PoolBroken",
     "Reader",
@@ -41,9 +56,48 @@ __all__ = [
     "TaskTimedOut",
     "UnreadableSource",
     "WorkerDied",
+    "Writer",
+    "WriterFull",
     "emit",
     "fork",
     "latest_rejects",
     "load",
     "plan",
 ]
+
+_HOMES = {
+    "howdah.loading.columns": ("Columns",),
+    "howdah.loading.forkjoin": (
+        "ForkJoinPool",
+        "PoolBroken",
+        "TaskTimedOut",
+        "WorkerDied",
+        "emit",
+        "fork",
+    ),
+    "howdah.loading.readers": (
+        "BadRecord",
+        "Batch",
+        "Head",
+        "Match",
+        "Reader",
+        "ReaderOptions",
+        "SplittingReader",
+        "UnreadableSource",
+    ),
+    "howdah.loading.report": ("Event", "LoadReport", "Outcome", "Planned", "TablePlan"),
+    "howdah.loading.run": ("latest_rejects", "load", "plan"),
+    "howdah.loading.writer": ("Writer",),
+    "howdah.loading.writerasync": ("AsyncWriter",),
+    "howdah.loading.writerlane": ("OutcomeUnknown",),
+    "howdah.loading.writerqueue": ("WriterFull",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
