@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import zstandard
 
@@ -45,11 +45,8 @@ from howdah.loading.readers import (
 )
 from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.unwrapping import WRAPPERS, Rejoined
 from howdah.loading.urls import is_url
-from howdah.loading.wrappers import WRAPPERS, Rejoined, buffered, read_fully
-
-if TYPE_CHECKING:
-    pass  # collections.abc's, from Python 3.12 on
 
 __all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
 
@@ -183,7 +180,7 @@ def _outermost(file: BinaryIO, name: str, options: ReaderOptions) -> _Stream:
         file.seek(0)
         return _Stream(name, hint, file, options, Budget(lambda: size))
     counted = Counted(file)
-    return _Stream(name, hint, buffered(counted), options, Budget(lambda: counted.count))
+    return _Stream(name, hint, _buffered(counted), options, Budget(lambda: counted.count))
 
 
 def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -242,14 +239,14 @@ def _unpacked(stream: _Stream, unwrap: Callable[[BinaryIO], BinaryIO]) -> Binary
 
 def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     """Return the stream, at its start again, and its head."""
-    data = read_fully(stream.file, HEAD_BYTES)
+    data = _read_fully(stream.file, HEAD_BYTES)
     if not data:
         raise UnreadableSource("it is empty")
     if stream.depth == 0 and stream.file.seekable():
         stream.file.seek(0)
     else:
         # gzip and its kin can seek back, but only by unpacking from the start.
-        stream = replace(stream, file=buffered(Rejoined(data, stream.file)))
+        stream = replace(stream, file=_buffered(Rejoined(data, stream.file)))
     if not data.startswith(_ZIP_MAGICS):
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
@@ -348,3 +345,15 @@ def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> Bin
     shutil.copyfileobj(file, spool, 1 << 20)
     spool.seek(0)
     return cast("BinaryIO", spool)
+
+
+def _buffered(stream: io.RawIOBase) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(stream, HEAD_BYTES))
+
+
+def _read_fully(file: BinaryIO, size: int) -> bytes:
+    parts = []
+    while size and (data := file.read(size)):
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)

@@ -266,6 +266,8 @@ class Rounds:
         """Return what to do in the place of a job that took its worker with it, twice."""
         if isinstance(job, FilesJob):
             if len(job.files) > 1:
+                for file in job.files:  # which of them it was is not known
+                    self._reading.pop(file.name, None)
                 return [dataclasses.replace(job, files=(file,)) for file in job.files]
             member = self._reading.pop(job.files[0].name, None)
             if member is not None and member not in job.skip:

@@ -1,4 +1,4 @@
-"""Bytes without their wrappers: gzip, bzip2, xz and zstd, told by their first bytes."""
+"""Wrappers: what takes gzip, bzip2, xz and zstd off a stream, by the first bytes of each."""
 
 from __future__ import annotations
 
@@ -11,26 +11,10 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
-from howdah.loading.readers import HEAD_BYTES
-
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
-__all__ = ["WRAPPERS", "Rejoined", "buffered", "read_fully"]
-
-
-def buffered(stream: io.RawIOBase) -> BinaryIO:
-    """Return a stream with a buffer that a head fits in."""
-    return cast("BinaryIO", io.BufferedReader(stream, HEAD_BYTES))
-
-
-def read_fully(file: BinaryIO, size: int) -> bytes:
-    """Return a stream's next bytes: fewer than `size` only at its end."""
-    parts = []
-    while size and (data := file.read(size)):
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)
+__all__ = ["WRAPPERS", "Rejoined"]
 
 
 class Rejoined(io.RawIOBase):
@@ -77,4 +61,4 @@ WRAPPERS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
     b"\xfd7zXZ\0": (".xz", _unxz),
     b"\x28\xb5\x2f\xfd": (".zst", _unzstd),
 }
-"""By a wrapper's first bytes: its suffix, and what takes it off."""
+"""The first bytes of each wrapper, the suffix of its files, and what takes it off."""
