@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import psutil
 import psycopg
 
 from howdah import server
@@ -143,6 +144,25 @@ def halves(file: Path) -> list[Path]:
 def compiled() -> dict[str, str]:
     """Return an environment in which Python uses compiled bytecode, as installed."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def peak_while(process: subprocess.Popen[bytes]) -> int:
+    """Return the greatest memory of a process and its children together, in bytes.
+
+    Proportional set size: pages that several of them share count once.
+    """
+    peak = 0
+    main = psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        for one in [main, *main.children(recursive=True)]:
+            try:
+                total += one.memory_full_info().pss
+            except (psutil.Error, OSError):
+                continue
+        peak = max(peak, total)
+        time.sleep(0.1)
+    return peak
 
 
 def settled(dsn: str, *statements: str) -> None:

@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import common
-import psutil
 from common import AS_IT_IS, Side
 
 from howdah import server
@@ -74,7 +72,7 @@ def _howdah(dsn: str, data: Path) -> None:
 def _peak_mb(dsn: str, data: Path) -> float:
     """Return the greatest memory of howdah's processes together, in a run of its own."""
     with _started(dsn, data) as process:
-        peak = _peak_while(process)
+        peak = common.peak_while(process)
     _succeeded(process)
     return peak / 1e6
 
@@ -87,25 +85,6 @@ def _started(dsn: str, data: Path) -> subprocess.Popen[bytes]:
 def _succeeded(process: subprocess.Popen[bytes]) -> None:
     if process.returncode:
         raise SystemExit(f"howdah failed with exit code {process.returncode}")
-
-
-def _peak_while(process: subprocess.Popen[bytes]) -> int:
-    """Return the greatest memory of a process and its children together, in bytes.
-
-    Proportional set size: pages that several of them share count once.
-    """
-    peak = 0
-    main = psutil.Process(process.pid)
-    while process.poll() is None:
-        total = 0
-        for one in [main, *main.children(recursive=True)]:
-            try:
-                total += one.memory_full_info().pss
-            except (psutil.Error, OSError):
-                continue
-        peak = max(peak, total)
-        time.sleep(0.1)
-    return peak
 
 
 def _clean(dsn: str) -> None:

@@ -121,8 +121,9 @@ def load(
 ) -> None:
     """Load files of any kind into a table, each record once.
 
-    PATH: files, folders, glob patterns, or - for standard input. Record files
-    (NDJSON, JSON, CSV, spreadsheets, Parquet, ...) give a row per record, documents (PDF,
+    PATH: files, folders, glob patterns, URLs (https://, s3://, ...), or - for
+    standard input. Record files (NDJSON, JSON, CSV, spreadsheets, Parquet, ...)
+    give a row per record, documents (PDF,
     office, HTML, mail, text, ...) a row each, archives what is in them.
     A source that is loaded and unchanged is skipped; a changed one takes the
     place of its old rows. A load that was stopped is gone on with by the same

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from psycopg import Connection
 
 from howdah.loading import ledger
 from howdah.loading.report import Outcome
-from howdah.loading.sources import SourceFile, fingerprint
+from howdah.loading.sources import SourceFile, current_fingerprint
 from howdah.loading.target import Load
 
 __all__ = ["has_changed", "reject_changed"]
@@ -18,9 +17,8 @@ __all__ = ["has_changed", "reject_changed"]
 def has_changed(file: SourceFile) -> bool:
     """Return whether a file is another than when the load began."""
     try:
-        return not file.is_stream and not file.fingerprint.startswith(
-            fingerprint(Path(file.path).stat())  # how it is read stands behind it
-        )
+        # How it is read stands behind the file's own.
+        return not (file.is_stream or file.fingerprint.startswith(current_fingerprint(file.path)))
     except OSError:  # it is gone: what was read of it is what it was
         return False
 

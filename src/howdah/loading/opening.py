@@ -3,7 +3,8 @@
 gzip, bzip2, xz and zstd are taken off whatever they wrap; ZIP and tar archives
 are entered, and each of their members is a source of its own, archives in
 archives too. All is decided by content. Members are read as streams, one after
-the other; nothing is unpacked but into a temporary file that has no name.
+the other; nothing is unpacked but into a temporary file that has no name, and
+never more than `expansion` allows. Links, devices and the like are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import io
 import lzma
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -21,10 +23,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
+from howdah.loading.expansion import (
+    DEEPEST,
+    Budget,
+    Counted,
+    Metered,
+    refuse_large_directory,
+    refuse_large_package,
+)
 from howdah.loading.readers import (
     HEAD_BYTES,
     Head,
@@ -34,15 +45,14 @@ from howdah.loading.readers import (
     UnreadableSource,
     reader_for,
 )
+from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.urls import is_url
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
-
-_DEEPEST = 8
-"""How many wrappers and archives may lie inside each other."""
 
 _SPOOL_BYTES = 16 << 20
 """What a member may take in memory before it is spooled to disk, in bytes."""
@@ -99,6 +109,7 @@ class _Stream:
         hint: The file's name without folders, and without the suffixes of wrappers taken off.
         file: The bytes, at their start.
         options: What its reader is told.
+        budget: What may still come out of the outermost file.
         depth: How many wrappers and archives lie around it.
     """
 
@@ -106,11 +117,18 @@ class _Stream:
     hint: str
     file: BinaryIO
     options: ReaderOptions
+    budget: Budget
     depth: int = 0
 
 
 def open_file(path: str) -> io.BufferedReader:
-    """Open a file for the loader; the caller closes it."""
+    """Open a file, or an object at a URL, for the loader; the caller closes it.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if is_url(path):
+        return open_url(path)
     return io.BufferedReader(io.FileIO(path), 1 << 18)
 
 
@@ -126,7 +144,13 @@ def open_sources(
         name: The source's name.
         options: What its reader is told.
     """
-    yield from _enter(_Stream(name, name.rpartition("/")[2], file, options))
+    stream = _outermost(file, name, options)
+    last = name
+    for source in _enter(stream):
+        yield source
+        last = source.name
+    if stream.budget.exceeded and last != name:
+        yield Unopened(name, stream.budget.exceeded)
 
 
 def splitter_of(
@@ -135,20 +159,32 @@ def splitter_of(
     """Return the reader of a file whose records many workers can share; None: one must read it.
 
     Args:
-        file: Can seek; it is left at its start.
+        file: Left at its start if it can seek; if not, one must read it.
         name: The source's name.
         options: What its reader is told.
 
     Raises:
         UnreadableSource: The file is empty, or its reader does not take the options.
     """
+    if not file.seekable():
+        return None
     with ExitStack() as spooled:
-        _, head = _look(_Stream(name, name.rpartition("/")[2], file, options), spooled)
+        _, head = _look(_outermost(file, name, options), spooled)
     file.seek(0)
     if _is_wrapped(head):
         return None
     reader = reader_for(head, options, archive=_is_archive(head))
     return reader.splitter(head) if isinstance(reader, SplittingReader) else None
+
+
+def _outermost(file: BinaryIO, name: str, options: ReaderOptions) -> _Stream:
+    hint = name.rpartition("/")[2]
+    if file.seekable():
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return _Stream(name, hint, file, options, Budget(lambda: size))
+    counted = Counted(file)
+    return _Stream(name, hint, _buffered(counted), options, Budget(lambda: counted.count))
 
 
 def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -157,7 +193,9 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             stream, head = _unwrapped(stream, spooled)
             reader = reader_for(head, stream.options, archive=_is_archive(head))
             if reader is not None:
-                file = _seekable(stream, spooled) if reader.seeks else stream.file
+                if head.members:
+                    refuse_large_package(stream.file)
+                file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
             elif head.members:
                 yield from _zip_members(stream)
@@ -181,20 +219,26 @@ def _is_wrapped(head: Head) -> bool:
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     while True:
-        if stream.depth > _DEEPEST:
-            raise UnreadableSource(f"more than {_DEEPEST} archives lie inside each other")
+        if stream.depth > DEEPEST:
+            raise UnreadableSource(f"more than {DEEPEST} archives lie inside each other")
         stream, head = _look(stream, spooled)
         for magic, (suffix, unwrap) in _WRAPPERS.items():
             if head.data.startswith(magic):
                 stream = replace(
                     stream,
-                    file=unwrap(stream.file),
+                    file=_unpacked(stream, unwrap),
                     hint=_without(stream.hint, suffix),
                     depth=stream.depth + 1,
                 )
                 break
         else:
             return stream, head
+
+
+def _unpacked(stream: _Stream, unwrap: Callable[[BinaryIO], BinaryIO]) -> BinaryIO:
+    counted = Counted(stream.file)
+    unwrapped = unwrap(cast("BinaryIO", counted))
+    return cast("BinaryIO", Metered(unwrapped, lambda: counted.count, stream.budget))
 
 
 def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
@@ -206,11 +250,11 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         stream.file.seek(0)
     else:
         # gzip and its kin can seek back, but only by unpacking from the start.
-        rejoined = io.BufferedReader(_Rejoined(data, stream.file), HEAD_BYTES)
-        stream = replace(stream, file=cast("BinaryIO", rejoined))
+        stream = replace(stream, file=_buffered(_Rejoined(data, stream.file)))
     if not data.startswith(_ZIP_MAGICS):
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
+    refuse_large_directory(stream.file)
     try:
         members = tuple(zipfile.ZipFile(stream.file).namelist())
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
@@ -223,29 +267,40 @@ def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
     names: Counter[str] = Counter()
     with zipfile.ZipFile(stream.file) as archive:
         for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
+            is_link = stat.S_ISLNK(info.external_attr >> 16)
+            if info.is_dir() or is_link or _is_hidden(info.filename):
                 continue
             member = _member(stream, info.filename, names)
             try:
                 file = archive.open(info)
-            except (RuntimeError, NotImplementedError) as exc:  # encrypted; unknown compression
+            except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as exc:
+                # Encrypted; of an unknown compression; damaged.
                 yield Unopened(member.name, f"it cannot be unpacked: {exc}")
                 continue
             with file:
-                yield from _enter(replace(member, file=cast("BinaryIO", file)))
+                metered = Metered(file, partial(int, info.compress_size), stream.budget)
+                yield from _enter(replace(member, file=cast("BinaryIO", metered)))
+            if stream.budget.exceeded:
+                return
 
 
 def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
     names: Counter[str] = Counter()
     with tarfile.open(fileobj=stream.file, mode="r|") as archive:
         for info in archive:
-            file = archive.extractfile(info) if info.isfile() else None
-            if file is not None and not _is_hidden(info.name):
-                member = _member(stream, info.name, names)
+            if not info.isfile() or _is_hidden(info.name):
+                continue
+            member = _member(stream, info.name, names)
+            if info.issparse():  # its zeros are not in the archive: any number of them
+                yield Unopened(member.name, "it is a sparse file, which is not unpacked")
+            elif (file := archive.extractfile(info)) is not None:
                 yield from _enter(replace(member, file=cast("BinaryIO", file)))
+            if stream.budget.exceeded:
+                return
 
 
 def _member(archive: _Stream, path: str, names: Counter[str]) -> _Stream:
+    archive.budget.take_member()
     names[path] += 1
     # A tar file may hold a path twice; each is a source.
     unique = path if names[path] == 1 else f"{path} ({names[path]})"
@@ -275,15 +330,29 @@ def _without(name: str, suffix: str) -> str:
     return name[: -len(suffix)] if name.lower().endswith(suffix) else name
 
 
-def _seekable(stream: _Stream, spooled: ExitStack) -> BinaryIO:
-    """Return the bytes as a file that can seek at no cost: spooled where they are a stream."""
-    if stream.depth == 0 and stream.file.seekable():
-        return stream.file
+def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> BinaryIO:
+    """Return the bytes as a file that can seek at no cost: spooled where they are a stream.
+
+    Args:
+        stream: The bytes, at their start.
+        spooled: Closes the file.
+        near: Whether an object in a store does not do, though it can seek: a library
+            that jumps about would send a request for each jump.
+    """
+    file = stream.file
+    far = near and isinstance(getattr(file, "raw", None), RemoteFile)
+    at_hand = stream.depth == 0 and file.seekable() and not far
+    if at_hand or isinstance(file, tempfile.SpooledTemporaryFile):
+        return file
     temporary = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the stack closes it
-    file = spooled.enter_context(temporary)
-    shutil.copyfileobj(stream.file, file, 1 << 20)
-    file.seek(0)
-    return cast("BinaryIO", file)
+    spool = spooled.enter_context(temporary)
+    shutil.copyfileobj(file, spool, 1 << 20)
+    spool.seek(0)
+    return cast("BinaryIO", spool)
+
+
+def _buffered(stream: io.RawIOBase) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(stream, HEAD_BYTES))
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:

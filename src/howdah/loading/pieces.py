@@ -14,6 +14,7 @@ from howdah.loading.chunks import CHUNK_BYTES
 from howdah.loading.readers import BadRecord, Batch, Item, UnreadableSource
 from howdah.loading.readers.encode import as_batches
 from howdah.loading.rejects import Reject
+from howdah.loading.remote import SourceLost
 
 __all__ = ["Failure", "Piece", "batches", "chunks_of", "read_pieces", "size_bytes"]
 
@@ -45,6 +46,8 @@ def read_pieces(items: Iterable[Item], first: int = 1, *, untyped: bool = False)
             last = piece
     except UnreadableSource as exc:
         yield Failure(str(exc), _behind(last))
+    except SourceLost:
+        raise  # it is not the source that is bad: the load goes on from here another time
     except MissingExtra as exc:
         yield Failure(str(exc), _behind(last), retry=True)
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad file

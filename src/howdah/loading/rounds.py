@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from psycopg import Connection
 
 from howdah import pg
-from howdah.errors import Refused
+from howdah.errors import HowdahError, Refused
 from howdah.loading import ledger, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.changed import has_changed, reject_changed
@@ -26,10 +26,11 @@ from howdah.loading.jobs import cannot_be_read_again, run, run_stream
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import ReaderOptions, SplittingReader, UnreadableSource, load_readers
 from howdah.loading.rejectlimit import RejectLimit
-from howdah.loading.report import Outcome, Planned
+from howdah.loading.report import Event, Outcome, Planned
 from howdah.loading.session import Session
 from howdah.loading.sources import SourceFile
 from howdah.loading.target import Load, Target, existing, prepare
+from howdah.loading.watch import Reading
 from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
 
 __all__ = ["FILES_PER_JOB", "TIME_LIMIT_S", "Rounds"]
@@ -43,11 +44,12 @@ FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
 
 TIME_LIMIT_S = 300.0
-"""How long a worker may take over a task of small files before it is killed, in seconds.
+"""How long a reader may take over one record, so over a document, in seconds.
 
-Twice `Limits.retry_for_s` is added: a worker that waits for the server does not hang.
-
-The files are then tried one by one, and the one that hangs becomes a reject.
+It is also the limit of a task of several small files. The worker is then killed,
+the files are tried one by one, and the one that hangs becomes a reject; of an
+archive, the member that does. A file alone has no limit while its worker waits
+for the server.
 """
 
 
@@ -111,6 +113,7 @@ class Rounds:
         self._replaced = replaced
         self._doing = f"load into {load.target}"
         self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
+        self._reading: dict[str, str] = {}  # which member, by the archive's name
         self._outcome = Outcome()
 
     def load(self, files: list[SourceFile], workers: int) -> Outcome:
@@ -180,7 +183,7 @@ class Rounds:
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
         load_readers()
-        with ForkJoinPool(workers, on_event=self._say) as pool:
+        with ForkJoinPool(workers, on_event=self._hear) as pool:
             jobs = self._jobs(files)
             while True:
                 # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
@@ -209,13 +212,16 @@ class Rounds:
         for file in large:
             reader = _splitter(file, self._load.options)
             if reader is None:
-                yield FilesJob(self._conninfo, self._load, (file,))
+                yield self._files_job((file,))
             else:
                 split.append((file, reader))
         for file, reader in split:
             yield from self._range_jobs(file, reader)
         for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
-            yield FilesJob(self._conninfo, self._load, group)
+            yield self._files_job(group)
+
+    def _files_job(self, files: tuple[SourceFile, ...]) -> FilesJob:
+        return FilesJob(self._conninfo, self._load, files, limit_s=TIME_LIMIT_S)
 
     def _range_jobs(self, file: SourceFile, reader: SplittingReader) -> Iterator[RangeJob]:
         begun = self._call(
@@ -251,10 +257,27 @@ class Rounds:
         except (WorkerDied, TaskTimedOut) as exc:
             if job.failed is not None:  # even without reading anything
                 raise
-            return _smaller(job, exc.message)
+            return self._smaller(job, _reason(exc))
         if isinstance(job, RangeJob):
             self._chunk_done(job.begun)
         return ()
+
+    def _smaller(self, job: Job, reason: str) -> list[Job]:
+        """Return what to do in the place of a job that took its worker with it, twice."""
+        if isinstance(job, FilesJob):
+            if len(job.files) > 1:
+                return [dataclasses.replace(job, files=(file,)) for file in job.files]
+            member = self._reading.pop(job.files[0].name, None)
+            if member is not None and member not in job.skip:
+                return [dataclasses.replace(job, skip={**job.skip, member: reason})]
+        return [dataclasses.replace(job, failed=reason)]
+
+    def _hear(self, event: Event | Reading) -> None:
+        """Take what a worker says, in a thread of the pool."""
+        if isinstance(event, Reading):
+            self._reading[event.file] = event.source
+        else:
+            self._say(event)
 
     def _chunk_done(self, begun: Begun) -> None:
         chunks = self._chunks[begun.id]
@@ -287,17 +310,15 @@ def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
         yield tuple(group)
 
 
-def _smaller(job: Job, reason: str) -> list[Job]:
-    """Return what to do in the place of a job that took its worker with it, twice."""
-    if isinstance(job, FilesJob) and len(job.files) > 1:
-        return [dataclasses.replace(job, files=(file,)) for file in job.files]
-    return [dataclasses.replace(job, failed=reason)]
+def _reason(exc: HowdahError) -> str:
+    # What a Watch kills with; nothing else here does.
+    hung = "SIGALRM" in exc.message
+    return f"its reader gave nothing for {TIME_LIMIT_S:g} s" if hung else exc.message
 
 
 def _time_limit_s(job: Job) -> float | None:
-    """Return how long a job may take: small files only, for record files may be of any length."""
-    small = isinstance(job, FilesJob) and job.files[0].size_bytes <= CHUNK_BYTES
-    return TIME_LIMIT_S + 2 * job.load.limits.retry_for_s if small else None
+    """Return how long a job may take: one file alone has its reader watched, record by record."""
+    return TIME_LIMIT_S if isinstance(job, FilesJob) and len(job.files) > 1 else None
 
 
 def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:

@@ -3,7 +3,7 @@
 A *source* is a file, or a member of an archive. Its name is the absolute path
 of the file, then `!/` and the member's path for each archive around it:
 `/srv/in/2026.zip!/orders/may.csv`. The name is only a name: nothing is ever
-written to a member's path.
+written to a member's path. For an object in a store it is the URL, without secrets.
 """
 
 from __future__ import annotations
@@ -13,11 +13,22 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
 
 from howdah.errors import UsageError
+from howdah.loading import remote
+from howdah.loading.urls import is_url, scheme_of
 
-__all__ = ["MEMBER_SEPARATOR", "STANDARD_INPUT", "SourceFile", "find", "fingerprint", "source_name"]
+__all__ = [
+    "MEMBER_SEPARATOR",
+    "STANDARD_INPUT",
+    "SourceFile",
+    "current_fingerprint",
+    "find",
+    "fingerprint",
+    "source_name",
+]
 
 MEMBER_SEPARATOR = "!/"
 STANDARD_INPUT = "-"
@@ -34,20 +45,20 @@ class SourceFile:
     """A file to load.
 
     Attributes:
-        path: Where to open it; `-` is standard input.
+        path: Where to open it; `-` is standard input; a URL may hold secrets.
         name: Its name in the table and in the ledger.
         size_bytes: Its size; 0 for a stream.
         fingerprint: Changes when the file changes; "" for a stream, which has no identity.
     """
 
-    path: str
+    path: str = field(repr=False)
     name: str
     size_bytes: int
     fingerprint: str
 
     @property
     def is_stream(self) -> bool:
-        """Whether it can be read only once: standard input, a named pipe."""
+        """Whether it can be read only once: standard input, a pipe, a URL without identity."""
         return not self.fingerprint
 
 
@@ -60,20 +71,27 @@ def find(
     what is no regular file. Links to files are followed, links to folders are not.
 
     Args:
-        paths: Files, folders, patterns with `*`, `?`, `[...]` or `**`, or `-`.
+        paths: Files, folders, patterns with `*`, `?`, `[...]` or `**`, URLs, or `-`.
         stream_name: What standard input is called in the table.
         how: How they are to be read: part of each fingerprint, behind the file's own.
 
     Raises:
         UsageError: A path or pattern that leads to nothing.
+        HowdahError: A store that does not answer.
     """
     found: dict[str, SourceFile] = {}
-    for path in paths:
-        for file in _expand(os.fspath(path)):
-            if file == STANDARD_INPUT:
-                found[file] = SourceFile(file, stream_name, 0, "")
+    for named in paths:
+        path = os.fspath(named)
+        if is_url(path) and scheme_of(path) != "file":
+            for there in remote.listing(path):
+                file = _remote_file(there, how)
+                found.setdefault(file.name, file)
+            continue
+        for local in _expand(_local(path)):
+            if local == STANDARD_INPUT:
+                found[local] = SourceFile(local, stream_name, 0, "")
             else:
-                absolute = os.path.abspath(file)
+                absolute = os.path.abspath(local)
                 found.setdefault(absolute, _source_file(absolute, how))
     return list(found.values())
 
@@ -84,6 +102,11 @@ def fingerprint(facts: os.stat_result) -> str:
     Source: https://download.samba.org/pub/rsync/rsync.1 ("quick check").
     """
     return f"{facts.st_size} bytes, {facts.st_mtime_ns} ns"
+
+
+def current_fingerprint(path: str) -> str:
+    """Return the fingerprint that a file or an object has now; raises OSError where it is gone."""
+    return remote.current_fingerprint(path) if is_url(path) else fingerprint(os.stat(path))
 
 
 def source_name(text: str) -> str:
@@ -98,6 +121,15 @@ def source_name(text: str) -> str:
         return name
     digest = hashlib.sha256(encoded).hexdigest()
     return f"{encoded[: _NAME_BYTES - 70].decode('utf-8', 'ignore')}... {digest}"
+
+
+def _local(path: str) -> str:
+    return unquote(urlsplit(path).path) if is_url(path) else path
+
+
+def _remote_file(found: remote.RemoteObject, how: str) -> SourceFile:
+    marked = f"{found.fingerprint} {how}".rstrip() if found.fingerprint else ""
+    return SourceFile(found.url, source_name(found.name), found.size_bytes, marked)
 
 
 def _source_file(path: str, how: str) -> SourceFile:

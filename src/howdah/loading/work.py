@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -23,6 +23,7 @@ from howdah.loading import ledger, rejects
 from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count_chunk, finish
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
+from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
@@ -32,9 +33,11 @@ from howdah.loading.readers import (
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
+from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
+from howdah.loading.watch import Reading, Watch
 
 __all__ = [
     "FilesJob",
@@ -56,12 +59,18 @@ class FilesJob:
         files: What to read.
         failed: Set where a worker died or hung over the files: they are not
             read, but rejected for this reason.
+        skip: Members of archives, by their names, that are not read, but
+            rejected for these reasons.
+        limit_s: How long a reader may take over one record, in seconds; None
+            in the parent: as long as it takes.
     """
 
     conninfo: str = field(repr=False)
     load: Load
     files: tuple[SourceFile, ...]
     failed: str | None = None
+    skip: Mapping[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +106,9 @@ def how_cut(reader: str) -> str:
 
 def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]) -> Outcome:
     """Load the files of a job over a connection; return what is committed."""
-    loader = _FileLoader(conn, job.load, say)
+    loader = _FileLoader(conn, job, say)
     for file in job.files:
-        loader.load(file, failed=job.failed)
+        loader.load(file)
     loader.commit()
     return loader.outcome
 
@@ -108,6 +117,8 @@ def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Open
     """Yield the sources in a file, and as the last one what of it cannot be opened."""
     try:
         yield from open_sources(file, name, options)
+    except SourceLost:
+        raise
     except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
@@ -123,18 +134,22 @@ class _Waiting:
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
-    def __init__(self, conn: Connection[Any], load: Load, say: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], None]
+    ) -> None:
         self.outcome = Outcome()
         self._conn = conn
-        self._load = load
+        self._load = job.load
+        self._job = job
+        self._watch = None if job.limit_s is None else Watch(job.limit_s)
         self._say_to = say
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
 
-    def load(self, file: SourceFile, *, failed: str | None = None) -> None:
+    def load(self, file: SourceFile) -> None:
         """Load a file: itself, or the members of the archive that it is."""
-        if failed is not None:
-            self._reject(file, file.name, failed)
+        if self._job.failed is not None:
+            self._reject(file, file.name, self._job.failed)
             return
         try:
             opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
@@ -174,6 +189,8 @@ class _FileLoader:
                 self._say_done(done[source.name])
             elif isinstance(source, Unopened):
                 self._reject(file, source.name, source.reason)
+            elif source.name in self._job.skip:
+                self._reject(file, source.name, self._job.skip[source.name])
             else:
                 self._load_source(file, source)
             if not file.is_stream:
@@ -220,7 +237,12 @@ class _FileLoader:
             if rows is not None:
                 return iter([rows])
         items = source.reader.read(source.file, source.name)
-        return read_pieces(items, untyped=source.reader.untyped)
+        untyped = source.reader.untyped
+        if self._watch is None:
+            return read_pieces(items, untyped=untyped)
+        if source.name != file.name:
+            emit(Reading(file.name, source.name))
+        return self._watch.pieces(read_pieces(self._watch.items(items), untyped=untyped))
 
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _DOUBLE_BYTE = (
 _SHIFTING = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 _SAMPLE_BYTES = 8192
 _ENOUGH = 0.8
+_FEW_CONTROLS = 20  # one character in so many may be a control character in a text
 
 _HIGH = re.compile(rb"[\x80-\xff]")
 _ROWS = re.compile(rb"[\xc0-\xff]{2,}")
@@ -47,15 +49,15 @@ _CENTRAL_EUROPE = re.compile(rb"[a-z\xe0-\xff][\xb3\xb9\xbf\x9c\x9f][a-z\xe0-\xf
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
+@lru_cache(maxsize=4)  # each reader asks it of the same head
 def encoding_of(head: bytes) -> str:
     """Return the name of the codec that a text is in.
 
     Args:
         head: The text's first bytes; a character may be cut off at their end.
     """
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return encoding
+    if (marked := _marked(head)) is not None:
+        return marked
     if (wide := _wide_without_mark(head)) is not None:
         return wide
     if head.isascii() or _is_nearly_utf8(head):
@@ -80,12 +82,17 @@ def decoded(data: bytes) -> tuple[str, str]:
     return data.decode(encoding, "replace"), encoding.removesuffix("-sig")
 
 
+@lru_cache(maxsize=4)
 def looks_like_text(head: bytes) -> bool:
     """Say whether bytes are text in some encoding, not the content of a binary file."""
-    encoding = encoding_of(head)
-    if is_wide(encoding):
+    encoding = _marked(head) or _wide_without_mark(head)
+    if encoding is not None and is_wide(encoding):
         return _decodes(head, encoding) is not None
     return not _CONTROLS.search(head)
+
+
+def _marked(head: bytes) -> str | None:
+    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
 
 
 def to_utf8(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
@@ -126,14 +133,17 @@ def _is_nearly_utf8(head: bytes) -> bool:
     """
     if _decodes(head, "utf-8") is not None:
         return True
-    characters = [c for c in head.decode("utf-8", "surrogateescape") if c > "\x7f"]
-    strays = sum("\ud800" <= c <= "\udfff" for c in characters)
-    return len(characters) - strays >= 10 * strays
+    text = head.decode("utf-8", "surrogateescape")  # a stray byte becomes a surrogate
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
+    strays = len(text) - len(text.encode("utf-8", "ignore").decode())
+    return foreign - strays >= 10 * strays
 
 
 def _legacy(head: bytes) -> str:
     first = _HIGH.search(head)
     sample = head[first.start() :][:_SAMPLE_BYTES] if first else head
+    if len(_CONTROLS.findall(sample)) > len(sample) // _FEW_CONTROLS:
+        return "latin-1"  # no text in any encoding
     best, most = "", 0.0
     for encoding, frequent in _DOUBLE_BYTE:
         if (share := _share_of_frequent(sample, encoding, re.compile(frequent))) > most:

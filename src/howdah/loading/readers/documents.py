@@ -1,8 +1,8 @@
 """Documents: one file, one record, with the elements of Dublin Core, the text and the rest.
 
-Which format a file has is told by its content. Plain text, Markdown, mail and
-XML are read by the standard library, everything else by kreuzberg, without
-OCR, cache or network. See docs/reference/loading-attributes.md.
+Which format a file has is told by its content. Plain text, source code, Markdown,
+mail and XML are read by the standard library, pictures by Pillow, sound by
+tinytag, everything else by kreuzberg. See docs/reference/loading-attributes.md.
 """
 
 from __future__ import annotations
@@ -10,33 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, BinaryIO
 
-from howdah.errors import MissingExtra
 from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.characters import decoded, encoding_of, is_wide
-from howdah.loading.readers.mail import iso_date, mail_attributes, messages
-from howdah.loading.readers.markup import (
-    html_text,
-    member_names,
-    package_part,
-    package_properties,
-    xml_text,
-)
-from howdah.loading.readers.mediatypes import (
-    BINARY_SUFFIXES,
-    DOCX,
-    EPUB,
-    HTML,
-    MAIL,
-    MBOX,
-    MSG,
-    PPTX,
-    media_type,
-)
+from howdah.loading.readers.extraction import extracted
+from howdah.loading.readers.languages import language_of
+from howdah.loading.readers.mail import mail_attributes, messages
+from howdah.loading.readers.markup import member_names, xml_text
+from howdah.loading.readers.mediatypes import BINARY_SUFFIXES, MAIL, MBOX, media_type
 from howdah.loading.readers.ole import stream_names
-from howdah.loading.readers.panics import panics_as_unreadable
+from howdah.loading.readers.pictures import picture_attributes
+from howdah.loading.readers.sound import sound_attributes
 
 __all__ = ["DOCUMENT_LIMIT_BYTES", "Document", "mail_record"]
 
@@ -44,59 +29,8 @@ DOCUMENT_LIMIT_BYTES = 1 << 30
 """How large a document may be: it is held in memory, in bytes."""
 
 _TEXT_LIMIT_BYTES = 256 << 20  # the most that jsonb holds
-_TIMEOUT_S = 120
-_ODF = "application/vnd.oasis.opendocument."
-_ODT = _ODF + "text"
-
-# kreuzberg's names -> Dublin Core's.
-_NAMES = {
-    "title": "title",
-    "directive_title": "title",
-    "authors": "creator",
-    "directive_author": "creator",
-    "subject": "subject",
-    "description": "description",
-    "publisher": "publisher",
-    "created_at": "created",
-    "modified_at": "modified",
-    "language": "language",
-    "identifier": "identifier",
-    "rights": "rights",
-    "copyright": "rights",
-}
-_PROPERTIES = (
-    "title",
-    "subject",
-    "description",
-    "publisher",
-    "contributor",
-    "identifier",
-    "language",
-    "rights",
-    "created",
-    "modified",
-)
-# What kreuzberg adds of its own, or says twice.
-_NOISE = {
-    "format_type",
-    "extraction_method",
-    "core_properties",
-    "headers",
-    "links",
-    "images",
-    "pages",
-    "slide_titles",
-    "slide_names",
-    "html_offset",
-    "structured_data",
-    "data_format",
-    "field_count",
-    "is_encrypted",
-    "author",
-}
-_MSG_HEADER = re.compile(
-    r"\A(?:(?:Subject|From|To|CC|BCC|Date|Attachments?): [^\n]*\n)+\n?", re.IGNORECASE
-)
+_WRAPPED = re.compile(r"\.(gz|bz2|xz|zst)$", re.IGNORECASE)
+_DCMI_TYPES = {"image": "StillImage", "audio": "Sound", "video": "MovingImage"}
 _ORDER = (
     "title",
     "creator",
@@ -111,7 +45,9 @@ _ORDER = (
     "identifier",
     "language",
     "rights",
+    "album",
     "pages",
+    "duration",
     "width",
     "height",
     "bytes",
@@ -122,7 +58,7 @@ _ORDER = (
 
 
 class Document(Reader):
-    """Reads PDF, office files, HTML, mail, e-books, images, markup and plain text."""
+    """Reads PDF, office files, HTML, mail, e-books, pictures, sound, markup, code and text."""
 
     name = "document"
 
@@ -137,6 +73,7 @@ class Document(Reader):
             raise UnreadableSource("The file is empty.")
         if len(data) > DOCUMENT_LIMIT_BYTES:
             raise UnreadableSource(f"The document is larger than {DOCUMENT_LIMIT_BYTES} bytes.")
+        name = _WRAPPED.sub("", name.rpartition("/")[2])
         kind = _kind(data, name)
         for part, part_kind in (
             ((m, MAIL) for m in messages(data)) if kind == MBOX else [(data, kind)]
@@ -151,7 +88,7 @@ def mail_record(data: bytes) -> dict[str, Any]:
 
 def _kind(data: bytes, name: str) -> str:
     members = member_names(data) if data.startswith(b"PK\x03\x04") else []
-    kind, _ = media_type(Head(name.rpartition("/")[2], data[:HEAD_BYTES], members))
+    kind, _ = media_type(Head(name, data[:HEAD_BYTES], members))
     if kind is None:
         raise UnreadableSource("The file is of no format that is known.")
     return kind
@@ -166,12 +103,16 @@ def _record(data: bytes, kind: str, name: str) -> dict[str, Any]:
         found = _xml(data)
     elif kind in {"text/plain", "text/markdown"}:
         found = _text(data, kind, name)
+    elif kind.startswith("image/"):
+        found = picture_attributes(data, kind)
+    elif kind.startswith(("audio/", "video/")):
+        found = sound_attributes(data)
     else:
-        found = _extracted(data, kind)
+        found = extracted(data, kind)
     if len(found["text"]) > _TEXT_LIMIT_BYTES:
         raise UnreadableSource(f"The text is longer than {_TEXT_LIMIT_BYTES} characters.")
     found |= {
-        "type": "StillImage" if kind.startswith("image/") else "Text",
+        "type": found.get("type") or _DCMI_TYPES.get(kind.partition("/")[0], "Text"),
         "format": kind,
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -187,8 +128,11 @@ def _text(data: bytes, kind: str, name: str) -> dict[str, Any]:
     text, encoding = decoded(data)
     if _is_link(text, name):
         raise UnreadableSource(f"This is the text of a symbolic link to {text!r}, not a file.")
+    language = language_of(name, text[:256]) if kind == "text/plain" else None
     return {
         "title": _markdown_title(text) if kind == "text/markdown" else None,
+        "type": "Software" if language else "Text",
+        "language": language,
         "text": text,
         "metadata": {"encoding": encoding} if encoding != "utf-8" else {},
     }
@@ -200,8 +144,7 @@ def _is_link(text: str, name: str) -> bool:
     What is named as a PDF file and holds nothing but the path of another one
     is no text that anybody wants to load.
     """
-    dot, suffix = name.rpartition(".")[1:]
-    suffix = f"{dot}{suffix}".lower()
+    suffix = Head(name, b"").suffix
     return (
         suffix in BINARY_SUFFIXES
         and re.fullmatch(r"[\w./-]+", text) is not None
@@ -230,159 +173,6 @@ def _xml(data: bytes) -> dict[str, Any]:
         "text": found.text,
         "metadata": {"root": found.root, "elements": found.elements},
     }
-
-
-# ---- by kreuzberg
-
-
-@cache
-def _config() -> Any:
-    """Return the configuration: nothing that writes, calls out, or changes the text."""
-    try:
-        from kreuzberg import ExtractionConfig
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("reading PDF, office and HTML files", "documents") from exc
-    return ExtractionConfig(  # type: ignore[call-arg] # its stubs lack disable_ocr
-        use_cache=False,
-        enable_quality_processing=False,
-        disable_ocr=True,  # ty: ignore[unknown-argument]
-        extraction_timeout_secs=_TIMEOUT_S,
-    )
-
-
-def _extracted(data: bytes, kind: str) -> dict[str, Any]:
-    properties: dict[str, list[str]] = {}
-    if kind in {DOCX, PPTX, EPUB} or kind.startswith(_ODF):
-        properties = package_properties(data)
-    markup = _as_utf8(data) if _is_text(kind) else data
-    if kind.startswith(_ODF) and kind != _ODT:
-        found: dict[str, Any] = {"text": _odf_text(data), "metadata": {}}
-    else:
-        text, metadata = _extract(markup, kind)
-        if not text.strip() and kind in {HTML, "application/xhtml+xml"}:
-            # kreuzberg drops <nav>, and everything that is nested very deeply.
-            text = html_text(markup.decode("utf-8", "replace"))
-        found = _named(metadata, kind) | {
-            "text": _MSG_HEADER.sub("", text) if kind == MSG else text
-        }
-    found |= _dublin_core(properties)
-    own = found.get("metadata")
-    found["pages"] = _pages(own if isinstance(own, dict) else {}, kind, data)
-    return found
-
-
-def _extract(data: bytes, kind: str) -> tuple[str, Mapping[str, Any]]:
-    config = _config()
-    from kreuzberg import KreuzbergError, extract_bytes_sync
-
-    try:
-        with panics_as_unreadable():
-            result = extract_bytes_sync(data, kind, config)
-    except (KreuzbergError, RuntimeError, ValueError, OSError) as exc:
-        if kind == "application/pdf" and b"/Encrypt" in data:
-            raise UnreadableSource("The PDF file is encrypted with a password.") from exc
-        raise UnreadableSource(
-            f"The file is broken or cut off: it cannot be read as {kind}."
-        ) from exc
-    return result.content, dict(result.metadata)
-
-
-def _is_text(kind: str) -> bool:
-    return kind.startswith("text/") or kind in {
-        "application/xhtml+xml",
-        "application/x-latex",
-        "application/x-typst",
-        "application/x-bibtex",
-        "application/x-ipynb+json",
-    }
-
-
-def _as_utf8(data: bytes) -> bytes:
-    """Return text in UTF-8, which is all that kreuzberg reads; HTML may name another encoding."""
-    declared = re.search(rb"<meta[^>]+charset=[\"']?([\w-]+)", data[:4096], re.IGNORECASE)
-    if declared and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return data.decode(declared[1].decode()).encode()
-        except (LookupError, UnicodeDecodeError):
-            pass  # the declaration is wrong
-    return decoded(data)[0].encode("utf-8", "replace")
-
-
-def _odf_text(data: bytes) -> str:
-    return xml_text(package_part(data, lambda _: "content.xml")).text
-
-
-def _named(metadata: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return kreuzberg's metadata by the names of Dublin Core, the rest under `metadata`."""
-    if kind == MSG:
-        return _mail_named(metadata)
-    found = {_NAMES[key]: value for key, value in metadata.items() if key in _NAMES}
-    rest = {k: v for k, v in metadata.items() if k not in _NAMES and k not in _NOISE}
-    if kind.startswith("image/"):
-        found |= {"width": rest.get("width"), "height": rest.get("height")}
-    # For office files the creator once more, for PDF the program, for these the author.
-    if kind in {"application/x-latex", "application/xml+opml"}:
-        found.setdefault("creator", rest.pop("created_by", None))
-    elif [rest.get("created_by")] == found.get("creator"):
-        del rest["created_by"]
-    for name in {"created", "modified"} & found.keys():
-        written = found.pop(name)
-        if (date := iso_date(str(written))) is not None:
-            found[name] = date
-        else:
-            rest[name] = written  # as the document says it: "July 17, 2006"
-    if isinstance(creator := found.get("creator"), list):
-        found["creator"] = creator[0] if len(creator) == 1 else creator
-    return found | {"metadata": rest}
-
-
-def _mail_named(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of an MSG file by the names that mail has."""
-    sender = str(metadata.get("from_email") or "").replace('"', "")
-    sender = re.sub(r"^(\S+) <\1>$", r"\1", sender)
-    return {
-        "title": metadata.get("subject"),
-        "creator": sender,
-        "created": iso_date(metadata.get("created_at")),
-        "identifier": metadata.get("message_id"),
-        "metadata": {
-            "subject": metadata.get("subject"),
-            "from": sender,
-            "to": metadata.get("to_emails"),
-            "cc": metadata.get("cc_emails"),
-            "bcc": metadata.get("bcc_emails"),
-            "message_id": metadata.get("message_id"),
-            "attachments": metadata.get("attachments"),
-        },
-    }
-
-
-def _dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return what an office file or e-book says itself; it may repeat an element."""
-    creators = properties.get("initial_creator") or properties.get("creator", [])
-    found: dict[str, Any] = {
-        name: values[0] if len(values) == 1 else values
-        for name in _PROPERTIES
-        if (values := properties.get(name, []))
-    }
-    if creators:
-        found["creator"] = creators[0] if len(creators) == 1 else creators
-    dates = properties.get("date", [])
-    if dates:
-        found.setdefault("modified" if "created" in found else "created", dates[0])
-    return found
-
-
-def _pages(metadata: dict[str, Any], kind: str, data: bytes) -> int | None:
-    """Return how many pages or slides there are, where the format has fixed ones."""
-    pages: int | None = metadata.pop("slide_count", None)
-    if kind == PPTX:
-        return len(
-            [name for name in member_names(data) if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
-        )
-    if kind == "application/pdf":
-        pages = metadata.pop("page_count", None)
-    return pages
 
 
 def _pruned(value: Any) -> Any:

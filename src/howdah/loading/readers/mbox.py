@@ -26,7 +26,7 @@ from howdah.loading.readers.mediatypes import MBOX, media_type
 
 __all__ = ["Mbox"]
 
-_BEGINNING = re.compile(rb"(?:\A|\n\r?\n)(From [^\r\n]*\d{4}\r?\n)")
+_BEGINNING = re.compile(rb"(?:\A|\n\r?\n)(?=From [^\r\n]*\d{4}\r?\n)")
 _QUOTED = re.compile(rb"(?m)^>(>*From )")
 _SHOWN_BYTES = 64 << 10
 
@@ -53,7 +53,7 @@ class Mbox(SplittingReader):
 
     def cut(self, block: bytes | bytearray) -> Cut:
         """See `SplittingReader.cut`: before the last message that begins in the block."""
-        beginnings = [found.start(1) for found in _BEGINNING.finditer(block)]
+        beginnings = [found.end() for found in _BEGINNING.finditer(block)]
         later = [place for place in beginnings if place]
         return Cut(later[-1], len(beginnings) - 1) if later else Cut(0, 0)
 
@@ -89,9 +89,9 @@ def _messages(blocks: Iterable[bytes]) -> Iterator[bytes]:
         kept += block
         start = 0
         for found in _BEGINNING.finditer(kept, looked):
-            if found.start(1) > start:
-                yield bytes(kept[start : found.start(1)])
-                start = found.start(1)
+            if found.end() > start:
+                yield bytes(kept[start : found.end()])
+                start = found.end()
         if start:
             del kept[:start]
         elif len(kept) > RECORD_LIMIT_BYTES + _SHOWN_BYTES:

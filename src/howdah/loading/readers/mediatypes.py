@@ -31,9 +31,23 @@ _MAGIC = (
     (re.compile(rb"GIF8[79]a"), "image/gif"),
     (re.compile(rb"II\*\x00|MM\x00\*"), "image/tiff"),
     (re.compile(rb"(?s)RIFF.{4}WEBP"), "image/webp"),
+    (re.compile(rb"(?s).{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)"), "image/heic"),
+    (re.compile(rb"(?s).{4}ftypavi[fs]"), "image/avif"),
+    (re.compile(rb"(?s).{4}ftypM4[AB]"), "audio/mp4"),
+    (re.compile(rb"(?s).{4}ftypqt  "), "video/quicktime"),
+    (re.compile(rb"(?s).{4}ftyp"), "video/mp4"),
+    (re.compile(rb"(?s)RIFF.{4}WAVE"), "audio/wav"),
+    (re.compile(rb"(?s)FORM.{4}AIF[FC]"), "audio/aiff"),
+    (re.compile(rb"fLaC"), "audio/flac"),
+    (re.compile(rb"OggS"), "audio/ogg"),
+    (re.compile(rb"ID3[\x02-\x04]"), "audio/mpeg"),
+    (re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), "audio/x-ms-wma"),
     # Two letters alone would be any text: the length of the header, too.
     (re.compile(rb"(?s)BM.{12}[\x0c\x28\x6c\x7c]\x00\x00\x00"), "image/bmp"),
 )
+# The first bytes of a frame of MPEG audio: too few to be sure of them by themselves.
+_MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xfd]")
+_MPEG_SUFFIXES = {".mp3", ".mp2", ".mpga"}
 _OLE = (
     ("WordDocument", "application/msword"),
     ("PowerPoint Document", "application/vnd.ms-powerpoint"),
@@ -106,11 +120,15 @@ def media_type(head: Head) -> tuple[str | None, Match]:
     data = head.data
     for magic, kind in _MAGIC:
         if magic.match(data):
-            return kind, Match.CERTAIN
+            # The brand of the container does not tell whether there is a picture in it.
+            heard = kind == "video/mp4" and head.suffix in {".m4a", ".m4b"}
+            return "audio/mp4" if heard else kind, Match.CERTAIN
     if data.startswith(MAGIC):
         return _in_ole(head)
     if data.startswith(b"PK\x03\x04"):
         return _in_zip(head)
+    if head.suffix in _MPEG_SUFFIXES and _MPEG_FRAME.match(data):
+        return "audio/mpeg", Match.LIKELY
     return _in_text(head) if looks_like_text(data) else (None, Match.NO)
 
 

@@ -12,6 +12,7 @@ import codecs
 import csv
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from howdah.errors import UsageError
@@ -100,14 +101,19 @@ class ReaderOptions:
 
     def given(self) -> frozenset[str]:
         """Return the names of the options that are given, the format apart."""
-        return frozenset(
-            name for name, value in asdict(self).items() if value is not None and name != "format"
-        )
+        return _given(self)
 
     def __str__(self) -> str:
         """Return what is given, as JSON that tells it from other options; "" for nothing."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps(given, sort_keys=True) if given else ""
+
+
+@lru_cache(maxsize=4)  # asked for each source
+def _given(options: ReaderOptions) -> frozenset[str]:
+    return frozenset(
+        name for name, value in asdict(options).items() if value is not None and name != "format"
+    )
 
 
 def _wrong(name: str, text: str, why: str) -> UsageError:

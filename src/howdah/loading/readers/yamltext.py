@@ -201,9 +201,9 @@ def _add(parent: _Open, value: Any, size: int) -> None:
                     parent.value.update({k: v for k, v in merged.items() if k not in parent.value})
 
 
-def _as_key(value: Any) -> Any:
-    """Return a key that a Python mapping takes; encode.py writes it as text."""
-    return encode(value)[0].decode() if isinstance(value, list | dict) else value
+def _as_key(value: Any) -> str:
+    """Return a key as text: that of Python would hold `1` and `true` for one."""
+    return value if isinstance(value, str) else encode(value)[0].decode()
 
 
 class _Merge(str):
