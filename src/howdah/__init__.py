@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from howdah.errors import HowdahError
     from howdah.loading import (
+        AsyncWriter,
         Columns,
         ForkJoinPool,
         LoadReport,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         ReaderOptions,
         TaskTimedOut,
         WorkerDied,
+        Writer,
         fork,
         load,
     )
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncWriter",
     "Columns",
     "ForkJoinPool",
     "HowdahError",
@@ -33,6 +36,7 @@ __all__ = [
     "ReaderOptions",
     "TaskTimedOut",
     "WorkerDied",
+    "Writer",
     "__version__",
     "fork",
     "load",

@@ -1,39 +1,53 @@
-"""Loading: documents and records of any kind into PostgreSQL, each once."""
+"""Loading: documents and records of any kind into PostgreSQL, each once.
 
-from howdah.loading.columns import Columns
-from howdah.loading.forkjoin import (
-    ForkJoinPool,
-    PoolBroken,
-    TaskTimedOut,
-    WorkerDied,
-    emit,
-    fork,
-)
-from howdah.loading.limits import Limits
-from howdah.loading.mending import Refusal, RetryReport, retry_rejects
-from howdah.loading.readers import (
-    BadRecord,
-    Batch,
-    Head,
-    Match,
-    Reader,
-    ReaderOptions,
-    SplittingReader,
-    UnreadableSource,
-)
-from howdah.loading.rejectfiles import Exported, export_rejects, reject_content
-from howdah.loading.rejectstore import (
-    Chosen,
-    KeptReject,
-    RejectGroup,
-    kept_reject,
-    reject_groups,
-)
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan, Waiting
-from howdah.loading.run import latest_rejects, load, plan
-from howdah.loading.schema import ddl
+Each name is imported when it is first used: a command that does not need the
+writer, say, does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from howdah.loading.columns import Columns
+    from howdah.loading.forkjoin import (
+        ForkJoinPool,
+        PoolBroken,
+        TaskTimedOut,
+        WorkerDied,
+        emit,
+        fork,
+    )
+    from howdah.loading.limits import Limits
+    from howdah.loading.mending import Refusal, RetryReport, retry_rejects
+    from howdah.loading.readers import (
+        BadRecord,
+        Batch,
+        Head,
+        Match,
+        Reader,
+        ReaderOptions,
+        SplittingReader,
+        UnreadableSource,
+    )
+    from howdah.loading.rejectfiles import Exported, export_rejects, reject_content
+    from howdah.loading.rejectstore import (
+        Chosen,
+        KeptReject,
+        RejectGroup,
+        kept_reject,
+        reject_groups,
+    )
+    from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan, Waiting
+    from howdah.loading.run import latest_rejects, load, plan
+    from howdah.loading.schema import ddl
+    from howdah.loading.writer import Writer
+    from howdah.loading.writerasync import AsyncWriter
+    from howdah.loading.writerlane import OutcomeUnknown
+    from howdah.loading.writerqueue import WriterFull
 
 __all__ = [
+    "AsyncWriter",
     "BadRecord",
     "Batch",
     "Chosen",
@@ -47,6 +61,7 @@ __all__ = [
     "LoadReport",
     "Match",
     "Outcome",
+    "OutcomeUnknown",
     "Planned",
     "PoolBroken",
     "Reader",
@@ -60,6 +75,8 @@ __all__ = [
     "UnreadableSource",
     "Waiting",
     "WorkerDied",
+    "Writer",
+    "WriterFull",
     "ddl",
     "emit",
     "export_rejects",
@@ -72,3 +89,51 @@ __all__ = [
     "reject_groups",
     "retry_rejects",
 ]
+
+_HOMES = {
+    "howdah.loading.columns": ("Columns",),
+    "howdah.loading.forkjoin": (
+        "ForkJoinPool",
+        "PoolBroken",
+        "TaskTimedOut",
+        "WorkerDied",
+        "emit",
+        "fork",
+    ),
+    "howdah.loading.readers": (
+        "BadRecord",
+        "Batch",
+        "Head",
+        "Match",
+        "Reader",
+        "ReaderOptions",
+        "SplittingReader",
+        "UnreadableSource",
+    ),
+    "howdah.loading.report": ("Event", "LoadReport", "Outcome", "Planned", "TablePlan", "Waiting"),
+    "howdah.loading.run": ("latest_rejects", "load", "plan"),
+    "howdah.loading.limits": ("Limits",),
+    "howdah.loading.mending": ("Refusal", "RetryReport", "retry_rejects"),
+    "howdah.loading.rejectfiles": ("Exported", "export_rejects", "reject_content"),
+    "howdah.loading.rejectstore": (
+        "Chosen",
+        "KeptReject",
+        "RejectGroup",
+        "kept_reject",
+        "reject_groups",
+    ),
+    "howdah.loading.schema": ("ddl",),
+    "howdah.loading.writer": ("Writer",),
+    "howdah.loading.writerasync": ("AsyncWriter",),
+    "howdah.loading.writerlane": ("OutcomeUnknown",),
+    "howdah.loading.writerqueue": ("WriterFull",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
