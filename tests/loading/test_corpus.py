@@ -114,7 +114,7 @@ def test_damaged_documents_end_as_records_or_rejects(dsn, ask, tmp_path, record_
         tmp_path / "site",
         dsn,
         folder,
-        setup="import howdah.loading.run as run; run.TIME_LIMIT_S = 20.0",
+        setup="import howdah.loading.rounds as rounds; rounds.TIME_LIMIT_S = 20.0",
         timeout_s=60 + 60 * COPIES,
     )
 

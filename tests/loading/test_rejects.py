@@ -241,10 +241,7 @@ def _with_reader(code, folder, dsn, setup="pass"):
         f"{setup}\nfrom howdah.cli.main import main\nif __name__ == '__main__':\n    main()\n"
     )
     done = subprocess.run(
-        [
-            *(sys.executable, site / "start.py", "load", "--json", "--dsn", dsn, str(folder)),
-            *("--retry-for", "0"),  # which else is added to the time limit
-        ],
+        [sys.executable, site / "start.py", "load", "--json", "--dsn", dsn, str(folder)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *sys.path])},
         capture_output=True,
         text=True,

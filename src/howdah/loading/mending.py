@@ -35,6 +35,7 @@ from howdah.loading.run import load
 from howdah.loading.session import Session
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
 from howdah.loading.target import Load, Target, prepare
+from howdah.loading.urls import is_url
 
 __all__ = ["Refusal", "RetryReport", "retry_rejects"]
 
@@ -211,7 +212,7 @@ def _forget(
     for reject in whole:
         path = reject.source.partition(MEMBER_SEPARATOR)[0]
         table = _table(conn, reject.target)
-        if table is None or not os.path.isfile(path) or source_name(path) != path:
+        if table is None or not (os.path.isfile(path) or is_url(path)) or source_name(path) != path:
             refused.append(Refusal(reject.id, f"there is no file {path!r} to load again"))
             continue
         conn.execute(_LOAD_AGAIN, {"target": reject.target, "names": [reject.source, path]})
