@@ -35,6 +35,7 @@ bench:
 	@tools/setup all,dev
 	$(PYTHON) bench/load.py
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/writer.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop

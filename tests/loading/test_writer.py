@@ -622,7 +622,8 @@ dsn = sys.argv[1]
 
 def python(dsn, script) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMON + script, dsn],
+        # From 3.12 on Python warns of forks in programs with threads: the very thing to try.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", COMMON + script, dsn],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -180,6 +180,23 @@ def test_locked_table_fails_rows_after_retry_for_s(dsn, ask, events):
     assert ask("SELECT k FROM events") == [2]
 
 
+def test_refusal_that_may_pass_is_no_unknown_outcome(dsn, ask, events):
+    """The error comes when the data and the COMMIT behind it are sent, and is an answer."""
+    ask(
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'again' USING ERRCODE = 'serialization_failure'; END$$"
+    )
+    ask("CREATE TRIGGER again BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION again()")
+    with howdah.Writer(dsn, "events", retry_for_s=0.2) as writer:
+        with pytest.raises(HowdahError, match="took no rows: again") as caught:
+            writer.post({"k": 1}).result(timeout=30)
+        ask("DROP TRIGGER again ON events")
+        writer.post({"k": 2}).result(timeout=30)
+
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert ask("SELECT k FROM events") == [2]
+
+
 def test_server_that_is_restarted_and_killed_during_the_posts_costs_no_row(make_cluster):
     running = make_cluster()
     with psycopg.connect(running.conninfo(), autocommit=True) as conn:

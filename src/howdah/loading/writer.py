@@ -83,7 +83,7 @@ class Writer:
         *,
         name: str | None = None,
         connections: int = 2,
-        linger_s: float = 0.002,
+        linger_s: float = 0.0005,
         batch_rows: int = 1000,
         batch_bytes: int = 1 << 20,
         max_pending: int = 10_000,
@@ -165,7 +165,7 @@ class Writer:
         return self._queue.offer(layout, line, when_room)
 
     def _line(self, row: Mapping[str, Any]) -> tuple[Layout, bytes]:
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             raise Refused(
                 f"A row is a mapping, not {type(row).__name__}.", next_step="Post a dict."
             )

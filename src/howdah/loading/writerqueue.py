@@ -52,18 +52,32 @@ class Limits:
 class RowFuture(Future[None]):
     """A posted row: None when it is committed, else a `HowdahError`. It cannot be cancelled."""
 
-    # The standard's own fields; all that wait for it look at these.
+    # The standard's own fields; all that wait for a future look at these.
     _state = RUNNING
     _result = None
     _exception = None
+    watched = False
+    """Whether somebody has asked to be told: has `_waiters` or `_done_callbacks`."""
 
     def __init__(self, condition: threading.Condition, layout: Layout, line: bytes) -> None:
-        # No super().__init__(): it would make a condition for each row.
+        # No super().__init__(): a condition and two lists for each row would cost
+        # more than all the rest, most of it in the garbage collector.
         self._condition = condition
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Future[None]], object]] = []
         self.layout = layout
         self.line = line
+
+    def __getattr__(self, name: str) -> list[Any]:
+        if name not in {"_waiters", "_done_callbacks"}:
+            raise AttributeError(name)
+        self.watched = True
+        made: list[Any] = []
+        setattr(self, name, made)
+        return made
+
+    def tell_waiters(self) -> None:
+        """Tell `wait` and `as_completed`; the condition is held."""
+        for waiter in self._waiters:
+            (waiter.add_exception if self.exception(0) else waiter.add_result)(self)
 
     def call_back(self) -> None:
         """Call what was to be called when the row is done."""
@@ -109,11 +123,11 @@ class Batch:
             for row in self.rows:
                 row._state = FINISHED  # noqa: SLF001
                 row.line = b""
-                for waiter in row._waiters:  # noqa: SLF001
-                    (waiter.add_exception if row in refused else waiter.add_result)(row)
+                if row.watched:
+                    row.tell_waiters()
             self.condition.notify_all()
         for row in self.rows:
-            if row._done_callbacks:  # noqa: SLF001
+            if row.watched:
                 row.call_back()
 
 

@@ -33,9 +33,9 @@ _MOST_LAYOUTS = 1000
 
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT text, ENCODING 'UTF8')"
 _NULL = b"\\N"
+_TEXT = PyFormat.TEXT
 _SPECIAL = b"\\\n\t\r"
 _ESCAPES = ((b"\\", rb"\\"), (b"\n", rb"\n"), (b"\t", rb"\t"), (b"\r", rb"\r"))
-_AS_JSON = (Mapping, list, tuple, bool)
 # What psycopg, the JSON encoder and Python's own types throw at a value.
 _UNFIT = (psycopg.Error, ValueError, TypeError, ArithmeticError, AttributeError, RecursionError)
 
@@ -46,11 +46,12 @@ class Layout:
 
     Attributes:
         copy: The COPY command for such lines.
-        columns: The columns in the order of the line, each with what makes its text.
+        columns: The columns in the order of the line, each with what makes its value
+            one that psycopg adapts; None: it is that already.
     """
 
     copy: bytes
-    columns: tuple[tuple[str, Callable[[Any], bytes]], ...]
+    columns: tuple[tuple[str, Callable[[Any], Any] | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class JsonRecords:
         columns = map(sql.Identifier, ("source", "record", "attributes"))
         copy = sql.SQL(_COPY).format(table=table, columns=sql.SQL(", ").join(columns))
         self._layout = Layout(copy.as_bytes(conn), ())
-        self._prefix = _escaped(source.encode())
+        self._source = source.encode()
         self._numbers = itertools.count(1)
 
     def line(self, row: Mapping[Any, Any]) -> tuple[Layout, bytes]:
@@ -148,7 +149,7 @@ class JsonRecords:
             text = _json(row)
         except _UNFIT as exc:
             raise _unfit("The row", exc) from exc
-        return self._layout, b"%b\t%d\t%b\n" % (self._prefix, next(self._numbers), text)
+        return self._layout, _line([self._source, b"%d" % next(self._numbers), text])
 
 
 class Columns:
@@ -158,12 +159,8 @@ class Columns:
         self, conn: Connection[Any], table: sql.Identifier, columns: Collection[Column]
     ) -> None:
         # Quoted now: layouts are made later, where there is no connection.
-        self._head, self._tail = (
-            sql.SQL(_COPY)
-            .format(table=table, columns=sql.SQL("\n"))
-            .as_bytes(conn)
-            .rsplit(b"\n", 1)
-        )
+        copy = sql.SQL(_COPY).format(table=table, columns=sql.SQL("\n"))
+        self._head, self._tail = copy.as_bytes(conn).rsplit(b"\n", 1)
         self._quoted = {c.name: sql.Identifier(c.name).as_bytes(conn) for c in columns}
         self._columns = {column.name: column for column in columns}
         self._layouts: dict[tuple[Any, ...], Layout] = {}
@@ -177,14 +174,20 @@ class Columns:
         """
         keys = tuple(row)
         layout = self._layouts.get(keys) or self._layout(keys)
-        fields = []
-        for name, text in layout.columns:
+        dumper = self._adaptation.dumper
+        fields: list[Any] = []
+        for name, prepared in layout.columns:
             value = row[name]
+            if value is None:
+                fields.append(None)
+                continue
             try:
-                fields.append(_NULL if value is None else text(value))
+                if prepared is not None:
+                    value = prepared(value)
+                fields.append(value if type(value) is _Json else dumper(value, _TEXT).dump(value))
             except _UNFIT as exc:
                 raise _unfit(f"The value for the column {name!r}", exc) from exc
-        return layout, b"\t".join(fields) + b"\n"
+        return layout, _line(fields)
 
     def _layout(self, keys: tuple[Any, ...]) -> Layout:
         self._check(keys)
@@ -193,7 +196,7 @@ class Columns:
         layout = self._layouts.get(names)
         if layout is None:
             copy = self._head + b", ".join(self._quoted[name] for name in names) + self._tail
-            layout = Layout(copy, tuple((name, self._text_of(name)) for name in names))
+            layout = Layout(copy, tuple((name, self._prepared(name)) for name in names))
         if len(self._layouts) >= _MOST_LAYOUTS:
             self._layouts.clear()
         self._layouts[names] = self._layouts[keys] = layout
@@ -214,29 +217,34 @@ class Columns:
                     f"The column {key!r} is computed by the server.", next_step="Leave it out."
                 )
 
-    def _text_of(self, name: str) -> Callable[[Any], bytes]:
-        text = self._adaptation.text
-        column = self._columns[name]
-        if column.type in _JSON_TYPES:
-            return lambda value: _json(value) if isinstance(value, _AS_JSON) else text(value)
-        if column.type in _WITHOUT_ZONE:
-            return lambda value: text(_without_zone(value))
-        return text
+    def _prepared(self, name: str) -> Callable[[Any], Any] | None:
+        kind = self._columns[name].type
+        if kind in _JSON_TYPES:
+            return _json
+        return _without_zone if kind in _WITHOUT_ZONE else None
 
 
 RowFormat = JsonRecords | Columns
 
 
-def _json(value: object) -> bytes:
-    """Return a value as JSON in COPY's text format."""
-    if isinstance(value, Mapping):
+class _Json(bytes):
+    """JSON text, which needs no adaptation."""
+
+    __slots__ = ()
+
+
+def _json(value: Any) -> Any:
+    """Return dicts, lists and booleans as JSON text, all else (psycopg's `Jsonb`) unchanged."""
+    if type(value) is dict or isinstance(value, Mapping):
         text, repaired = encode(value)
-    else:
+    elif isinstance(value, list | tuple | bool):
         text, repaired = encode({"": value})
         text = text[4:-1]  # without {"": and }
+    else:
+        return value
     if repaired:
         raise ValueError("jsonb has no NUL character, half of a surrogate pair, NaN or infinity")
-    return text.replace(b"\\", rb"\\")
+    return _Json(text)
 
 
 def _without_zone(value: object) -> object:
@@ -246,11 +254,19 @@ def _without_zone(value: object) -> object:
     return value
 
 
+def _line(fields: list[Any]) -> bytes:
+    """Return the texts of values, None for NULL, as a line of COPY's text format."""
+    if None not in fields:
+        line = b"\t".join(fields)
+        # Most rows have nothing to escape: one look at all of them is quicker than one at each.
+        if len(line) - len(line.translate(None, _SPECIAL)) == len(fields) - 1:
+            return line + b"\n"
+    return b"\t".join([_NULL if f is None else _escaped(bytes(f)) for f in fields]) + b"\n"
+
+
 def _escaped(text: bytes) -> bytes:
-    # One pass over most texts: four searches cost more than psycopg's adaptation.
-    if len(text.translate(None, _SPECIAL)) != len(text):
-        for raw, escape in _ESCAPES:
-            text = text.replace(raw, escape)
+    for raw, escape in _ESCAPES:
+        text = text.replace(raw, escape)
     return text
 
 
@@ -289,12 +305,3 @@ class _Adaptation(threading.local):
 
     def __init__(self) -> None:
         self.dumper = Transformer(_Context()).get_dumper
-
-    def text(self, value: object) -> bytes:
-        """Return a value's text in COPY's text format."""
-        data = self.dumper(value, PyFormat.TEXT).dump(value)
-        if type(data) is not bytes:
-            if data is None:
-                return _NULL
-            data = bytes(data)
-        return _escaped(data)
