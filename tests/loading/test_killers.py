@@ -30,7 +30,7 @@ READER = """
                 os.abort()
             if what == b"try hangs":
                 time.sleep(3600)
-            for number in range(8):
+            for number in range(10):
                 time.sleep(0.3)
                 yield {"n": number}
 """
@@ -101,7 +101,7 @@ def test_large_document_that_hangs_its_reader_is_one_reject(dsn, ask, tmp_path):
 
     assert (done.report["records"], done.report["rejects"]) == (2, 1)
     assert ask("SELECT source, reason FROM howdah.rejects") == [
-        (str(folder / "large"), "its reader gave nothing for 1 s")
+        (str(folder / "large"), "its reader gave nothing for 2 s")
     ]
 
 
@@ -113,7 +113,7 @@ def test_member_that_hangs_its_reader_is_one_reject(dsn, ask, tmp_path):
 
     assert (done.report["records"], done.report["rejects"]) == (4, 1)
     assert ask("SELECT source, reason FROM howdah.rejects") == [
-        (f"{path}!/slow.bib", "its reader gave nothing for 1 s")
+        (f"{path}!/slow.bib", "its reader gave nothing for 2 s")
     ]
 
 
@@ -123,5 +123,5 @@ def test_reader_that_is_slow_and_goes_on_is_left_alone(dsn, ask, tmp_path):
 
     done = scripted.load(tmp_path / "site", dsn, path, reader=READER, setup=LIMIT)
 
-    assert (done.report["records"], done.report["rejects"]) == (10, 0)
-    assert ask("SELECT count(*) FROM documents") == [10]
+    assert (done.report["records"], done.report["rejects"]) == (12, 0)
+    assert ask("SELECT count(*) FROM documents") == [12]
