@@ -13,7 +13,7 @@ ODT = b"""<office:document-content
  xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
  xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0">
 <office:body><office:text>%s</office:text></office:body></office:document-content>"""
-LIMIT = "import howdah.loading.rounds as rounds; rounds.TIME_LIMIT_S = 1.0"
+LIMIT = "import howdah.loading.rounds as rounds; rounds.TIME_LIMIT_S = 2.0"
 READER = """
     import os, time
     from howdah.loading import Match, Reader
