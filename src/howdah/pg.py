@@ -23,6 +23,7 @@ __all__ = [
     "fetch_all",
     "fetch_one",
     "open_connection",
+    "settings",
     "whereabouts",
     "xact_lock",
 ]
@@ -137,6 +138,25 @@ def xact_lock(conn: Connection[Any], name: str) -> None:
     """Hold the advisory lock of that name until the transaction ends; wait for it."""
     # 64 bits of hash: two names that collide would wait for each other.
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
+_SETTING = "SELECT current_setting(%(name)s), set_config(%(name)s, %(value)s, true)"
+
+
+@contextmanager
+def settings(conn: Connection[Any], values: Mapping[str, str]) -> Generator[None]:
+    """Have settings in a part of the transaction, and those from before in the rest of it.
+
+    If the part fails, rolling it back restores them.
+    """
+    before = {}
+    for name, value in values.items():
+        row = conn.execute(_SETTING, {"name": name, "value": value}).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        before[name] = row[0]
+    yield
+    for name, value in before.items():
+        conn.execute(_SETTING, {"name": name, "value": value})
 
 
 @contextmanager

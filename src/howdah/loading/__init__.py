@@ -9,6 +9,7 @@ from howdah.loading.forkjoin import (
     emit,
     fork,
 )
+from howdah.loading.planning import plan
 from howdah.loading.readers import (
     BadRecord,
     Batch,
@@ -18,12 +19,13 @@ from howdah.loading.readers import (
     SplittingReader,
     UnreadableSource,
 )
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
-from howdah.loading.run import latest_rejects, load, plan
+from howdah.loading.report import BuildingIndexes, Event, LoadReport, Outcome, Planned, TablePlan
+from howdah.loading.run import latest_rejects, load, restore_indexes
 
 __all__ = [
     "BadRecord",
     "Batch",
+    "BuildingIndexes",
     "Columns",
     "Event",
     "ForkJoinPool",
@@ -44,4 +46,5 @@ __all__ = [
     "latest_rejects",
     "load",
     "plan",
+    "restore_indexes",
 ]

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,19 +22,18 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.errors import Refused
-from howdah.loading import ledger, rejects, replacing
+from howdah.errors import HowdahError, Refused
+from howdah.loading import aside, indexes, ledger, rejects, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.columns import Columns
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import SplittingReader, UnreadableSource, load_readers
-from howdah.loading.records import json_text
-from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan
-from howdah.loading.sampling import sample
+from howdah.loading.report import Event, LoadReport, Outcome, Planned
+from howdah.loading.sampling import is_safe
 from howdah.loading.sources import SourceFile, find
-from howdah.loading.target import Load, prepare
+from howdah.loading.target import Load, Target, found, prepare
 from howdah.loading.work import (
     FilesJob,
     Job,
@@ -44,7 +44,7 @@ from howdah.loading.work import (
     run,
 )
 
-__all__ = ["latest_rejects", "load", "plan"]
+__all__ = ["latest_rejects", "load", "restore_indexes"]
 
 FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
@@ -69,6 +69,7 @@ def load(
     columns: Columns | None = None,
     truncate: bool = False,
     replace: bool = False,
+    defer_indexes: bool = False,
     stream_name: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> LoadReport:
@@ -91,6 +92,8 @@ def load(
         truncate: Empty the table first.
         replace: Load into a table aside that takes the table's place when all is
             loaded: readers see all old rows or all new ones.
+        defer_indexes: Drop the table's indexes that are not unique for the time of the
+            load, and build them again at its end, however it ends.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
         on_event: Called in this process with what happens, for progress.
@@ -107,25 +110,27 @@ def load(
     moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
     files = find(paths, stream_name=stream_name or f"stdin {moment}")
     conninfo = _conninfo(dsn)
-    with pg.connect(conninfo, application_name="howdah load") as conn:
+    with pg.connect(conninfo, application_name="howdah load") as conn, ExitStack() as stack:
         ledger.install(conn)
-        target = prepare(conn, name, columns, files)
+        old = target = prepare(conn, name, columns, files)
+        indexes.restore_abandoned(conn, target)
         if truncate:
             replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
-        old, target = target, replacing.aside(conn, target) if replace else target
+        if replace:
+            target = stack.enter_context(aside.beside(conn, target))
         now = _clock(conn)
         this = Load(target, now, now if again else None)
         todo, skipped = _without_finished(conn, this, files)
-        say(Planned(str(target), len(todo), skipped, sum(file.size_bytes for file in todo)))
+        size = sum(file.size_bytes for file in todo)
+        slow = size >= indexes.SLOW_BYTES and not (replace or defer_indexes)
+        slowing = tuple(indexes.deferrable(conn, target)) if slow else ()
+        say(Planned(str(old), len(todo), skipped, size, slowing))
         outcome = Outcome(skipped=skipped)
-        for stream in [file for file in todo if file.is_stream]:
-            outcome += run(FilesJob(conninfo, this, (stream,)), say)
-        todo = [file for file in todo if not file.is_stream]
-        if todo:
-            outcome += _Run(conn, conninfo, this, say).load(todo, _workers(this, workers))
+        with indexes.deferred(conn, conninfo, target, say) if defer_indexes else nullcontext():
+            outcome += _load_all(conn, conninfo, this, todo, _workers(this, workers), say)
         if replace:
-            target = replacing.put_in_place(conn, old, target)
+            target = _put_in_place(conn, old, target, outcome)
         ledger.close(conn, dataclasses.replace(this, target=target), outcome)
     seconds = time.monotonic() - started
     return LoadReport(
@@ -143,49 +148,65 @@ def load(
     )
 
 
-def plan(
-    paths: Iterable[str | os.PathLike[str]],
-    *,
-    table: str = "documents",
-    columns: Columns | None = None,
-) -> TablePlan:
-    """Return the table that a load of files would make, and its first rows; touch no database.
-
-    Args:
-        paths: As in `load`.
-        table: Its name.
-        columns: As in `load`; None: without a key and a column for the rest.
-
-    Raises:
-        UsageError: A path or the table's name leads to nothing.
-        Refused: The files hold no records, or none with such a key.
-    """
-    from howdah.loading import typed
-
-    columns = columns or Columns()
-    found = sample(find(paths, stream_name="stdin"))
-    definitions = typed.planned(found, columns.key, columns.extra)
-    name = pg.TableName.parse(table)
-    return TablePlan(
-        table=str(name),
-        create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
-        columns=tuple(definitions),
-        rows=tuple(
-            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
-        ),
-    )
+def _load_all(
+    conn: Connection[Any],
+    conninfo: str,
+    load: Load,
+    files: list[SourceFile],
+    workers: int,
+    say: Callable[[Event], None],
+) -> Outcome:
+    """Load files and streams; return what was committed."""
+    outcome = Outcome()
+    for stream in [file for file in files if file.is_stream]:
+        outcome += run(FilesJob(conninfo, load, (stream,)), say)
+    files = [file for file in files if not file.is_stream]
+    if len(files) == 1 and files[0].size_bytes <= CHUNK_BYTES and is_safe(files[0]):
+        # To start a worker takes longer than to load a small file.
+        outcome += run(FilesJob(conninfo, load, tuple(files)), say, conn)
+    elif files:
+        outcome += _Run(conn, conninfo, load, say).load(files, workers)
+    return outcome
 
 
-def _shown(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json_text(value)
+def _put_in_place(
+    conn: Connection[Any], target: Target, following: Target, outcome: Outcome
+) -> Target:
+    """Make the table that was loaded aside the target, unless nothing could be loaded."""
+    if outcome.rejects and not outcome.records:
+        [first] = rejects.latest(conn, 1)
+        raise HowdahError(
+            f"Nothing could be loaded, so {target} keeps its old rows: {first.source}, "
+            f"{first.place}: {first.reason}.",
+            next_step="Mend the sources and run the same command again.",
+        )
+    return replacing.put_in_place(conn, target, following)
 
 
 def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
     """Return the rejects that were kept last in a database, without their bytes, newest first."""
     with pg.connect(dsn) as conn:
         return rejects.latest(conn, most)
+
+
+def restore_indexes(table: str, *, dsn: str | None = None) -> list[str]:
+    """Build the indexes of a table again that a killed load has dropped.
+
+    Args:
+        table: Its name, as in `load`.
+        dsn: The database, as in `load`.
+
+    Returns:
+        The names of the indexes that were built.
+
+    Raises:
+        Refused: There is no such table.
+        HowdahError: An index could not be built.
+    """
+    name = pg.TableName.parse(table)
+    with pg.connect(_conninfo(dsn), application_name="howdah load") as conn:
+        ledger.install(conn)
+        return indexes.restore_abandoned(conn, found(conn, name), wait=True)
 
 
 def _conninfo(dsn: str | None) -> str:
@@ -285,7 +306,15 @@ class _Run:
                     instead += self._after(running.pop(future), future)
 
     def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
-        """Yield what the workers are to do: what takes longest first."""
+        """Yield what the workers are to do: what takes longest first, or merges in their order."""
+        into = self._load.target.columns
+        if into is not None and into.merges:
+            for file in files:
+                yield from self._jobs_of([file])
+        else:
+            yield from self._jobs_of(files)
+
+    def _jobs_of(self, files: list[SourceFile]) -> Iterator[Job]:
         large = sorted(
             (file for file in files if file.size_bytes > CHUNK_BYTES),
             key=lambda file: -file.size_bytes,
@@ -382,7 +411,10 @@ def _time_limit_s(job: Job) -> float | None:
 def _splitter(file: SourceFile) -> SplittingReader | None:
     try:
         with open_file(file.path) as opened:
-            return splitter_of(opened, file.name)
+            reader = splitter_of(opened, file.name)
+            if reader is not None:
+                reader.start(opened)
+            return reader
     except (OSError, UnreadableSource):
         return None  # its worker will say what is wrong
 

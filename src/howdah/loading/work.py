@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from howdah import __version__, pg
 from howdah.loading import ledger, rejects
@@ -27,7 +27,7 @@ from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
 from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
-from howdah.loading.readers import Rows, SplittingReader, reader_named
+from howdah.loading.readers import Rows, SplittingReader, UnreadableSource, reader_named
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile, fingerprint
@@ -79,24 +79,30 @@ class RangeJob:
 
 Job = FilesJob | RangeJob
 
+_DEADLOCKS = 5
+"""How often a chunk is begun anew where the server has ended a deadlock that it was part of."""
+
 
 def how_cut(reader: str) -> str:
     """Return what must be unchanged for a killed load's chunks to be gone on with."""
     return f"{reader}, {HOW_CUT}, howdah {__version__}"
 
 
-def run(job: Job, say: Callable[[Outcome], None] = emit) -> Outcome:
+def run(
+    job: Job, say: Callable[[Outcome], None] = emit, conn: Connection[Any] | None = None
+) -> Outcome:
     """Do a job, and return what it has committed.
 
     Args:
         job: What to do.
         say: Called with each part of the outcome as soon as it is committed.
+        conn: The connection to use; None: this process's own.
 
     Raises:
         HowdahError: The server refuses what is not the data's fault; what is
             committed stays.
     """
-    conn = _connection(job.conninfo)
+    conn = conn or _connection(job.conninfo)
     with pg.explained(f"load into {job.load.target}"):
         if isinstance(job, RangeJob):
             outcome = _load_range(conn, job)
@@ -243,7 +249,8 @@ class _FileLoader:
         self._say(Outcome(sources=1))
 
     def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
-        if self._load.target.columns is not None and source.name == file.name:
+        whole_file = source.name == file.name and not file.is_stream
+        if self._load.target.columns is not None and whole_file:
             rows = _rows_of(file)
             if rows is not None:
                 return iter([rows])
@@ -347,20 +354,27 @@ def _commit_chunk(
 
 def _rows_of(file: SourceFile) -> Rows | None:
     """Return a file as rows that COPY can take, where it is such a file."""
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_file(file.path))
+    with suppress(OSError, UnreadableSource), open_file(file.path) as opened:
         reader = splitter_of(opened, file.name)
-        if reader is None:
-            return None
-        start = reader.start(opened)
-        rows = reader.rows(opened, start, file.size_bytes - start, 1)
-        if rows is not None:
-            stack.pop_all()  # it is read later
-        return rows
+        if reader is not None:
+            start = reader.start(opened)
+            rows = reader.rows(opened, start, file.size_bytes - start, 1)
+            if rows is not None:
+                deque(rows.blocks(), maxlen=0)  # it is sent when the file is closed
+                return rows
+    return None
 
 
 def _load_range(conn: Connection[Any], job: RangeJob) -> Outcome:
     """Commit one chunk of a file; its parent finishes the file when all chunks are in."""
+    for _ in range(_DEADLOCKS):
+        # Two workers that want to widen the table's columns, and have both written to it.
+        with suppress(errors.DeadlockDetected):
+            return _load_range_once(conn, job)
+    return _load_range_once(conn, job)
+
+
+def _load_range_once(conn: Connection[Any], job: RangeJob) -> Outcome:
     chunk = job.chunk
     with ExitStack() as stack:
         if job.failed is not None:
