@@ -104,12 +104,16 @@ def open_connection(
     if "connect_timeout" not in conninfo and "PGCONNECT_TIMEOUT" not in os.environ:
         options["connect_timeout"] = _CONNECT_TIMEOUT_S
     try:
-        return psycopg.connect(conninfo, autocommit=autocommit, **options)
+        conn = psycopg.connect(conninfo, autocommit=autocommit, **options)
     except psycopg.OperationalError as exc:
         raise NoDatabase(
             f"PostgreSQL does not answer: {_one_line(exc)}.",
             next_step="Run 'howdah where' to see which database was chosen and why.",
         ) from exc
+    if not (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
+        conn.execute("SET DateStyle TO ISO")  # the only one in which psycopg reads moments
+        conn.commit()
+    return conn
 
 
 def fetch_all(

@@ -99,7 +99,7 @@ _ADD = "ADD COLUMN {name} {type}"
 _WIDEN = "ALTER COLUMN {name} TYPE {type} USING {value}"
 
 # A column's values as texts: the same whatever the role or the database has set.
-_AS_TEXT = {"DateStyle": "ISO, YMD", "TimeZone": "UTC", "extra_float_digits": "1"}
+_AS_TEXT = {"TimeZone": "UTC", "extra_float_digits": "1"}
 
 
 def widen(
