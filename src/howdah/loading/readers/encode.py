@@ -107,8 +107,8 @@ def as_batches(
     texts: list[bytes] = []
     size = repaired = 0
     number = first  # of the next item
-    for item in items:
-        if not isinstance(item, Batch | BadRecord):
+    for item in _with_failure(items):
+        if not isinstance(item, Batch | BadRecord | _Failure):
             try:
                 text, changed = encode(item)
             except ValueError as exc:
@@ -123,6 +123,8 @@ def as_batches(
         if texts:
             yield Batch(range(number - len(texts), number), texts, repaired, untyped)
             texts, size, repaired = [], 0, 0
+        if isinstance(item, _Failure):
+            raise item.error
         if isinstance(item, Batch):
             yield item
             number = item.numbers[-1] + 1 if item.numbers else number
@@ -132,6 +134,20 @@ def as_batches(
             number = known + 1
     if texts:
         yield Batch(range(number - len(texts), number), texts, repaired, untyped)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Failure:
+    """The reader failed, behind records that are still to be yielded."""
+
+    error: Exception
+
+
+def _with_failure(items: Iterable[Item]) -> Iterator[Item | _Failure]:
+    try:
+        yield from items
+    except Exception as exc:  # noqa: BLE001 - it is raised on
+        yield _Failure(exc)
 
 
 def _refuse_constant(name: str) -> NoReturn:
