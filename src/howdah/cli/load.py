@@ -160,9 +160,12 @@ def _columns(
     if shape is None and not given:
         return None
     names = update_on if update_on is not None else key
+    parts = tuple(part.strip() for part in names.split(",")) if names is not None else ()
+    if not all(parts):
+        raise click.UsageError(f"{names!r} names no columns: write A,B.")
     return Columns(
         extra=extra,
-        key=tuple(part.strip() for part in names.split(",")) if names else (),
+        key=parts,
         on_conflict=on_conflict,
         updates_only=update_on is not None,
     )

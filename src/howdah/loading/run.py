@@ -127,7 +127,8 @@ def load(
         slowing = tuple(indexes.deferrable(conn, target)) if slow else ()
         say(Planned(str(old), len(todo), skipped, size, slowing))
         outcome = Outcome(skipped=skipped)
-        with indexes.deferred(conn, conninfo, target, say) if defer_indexes else nullcontext():
+        deferring = indexes.deferred(conn, conninfo, target, say)
+        with deferring if defer_indexes else nullcontext(), pg.explained(f"load into {target}"):
             outcome += _load_all(conn, conninfo, this, todo, _workers(this, workers), say)
         if replace:
             target = _put_in_place(conn, old, target, outcome)
