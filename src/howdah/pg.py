@@ -23,6 +23,7 @@ __all__ = [
     "fetch_all",
     "fetch_one",
     "open_connection",
+    "settings",
     "whereabouts",
     "xact_lock",
 ]
@@ -103,12 +104,16 @@ def open_connection(
     if "connect_timeout" not in conninfo and "PGCONNECT_TIMEOUT" not in os.environ:
         options["connect_timeout"] = _CONNECT_TIMEOUT_S
     try:
-        return psycopg.connect(conninfo, autocommit=autocommit, **options)
+        conn = psycopg.connect(conninfo, autocommit=autocommit, **options)
     except psycopg.OperationalError as exc:
         raise NoDatabase(
             f"PostgreSQL does not answer: {_one_line(exc)}.",
             next_step="Run 'howdah where' to see which database was chosen and why.",
         ) from exc
+    if not (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
+        conn.execute("SET DateStyle TO ISO")  # the only one in which psycopg reads moments
+        conn.commit()
+    return conn
 
 
 def fetch_all(
@@ -137,6 +142,25 @@ def xact_lock(conn: Connection[Any], name: str) -> None:
     """Hold the advisory lock of that name until the transaction ends; wait for it."""
     # 64 bits of hash: two names that collide would wait for each other.
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
+_SETTING = "SELECT current_setting(%(name)s), set_config(%(name)s, %(value)s, true)"
+
+
+@contextmanager
+def settings(conn: Connection[Any], values: Mapping[str, str]) -> Generator[None]:
+    """Have settings in a part of the transaction, and those from before in the rest of it.
+
+    If the part fails, rolling it back restores them.
+    """
+    before = {}
+    for name, value in values.items():
+        row = conn.execute(_SETTING, {"name": name, "value": value}).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        before[name] = row[0]
+    yield
+    for name, value in before.items():
+        conn.execute(_SETTING, {"name": name, "value": value})
 
 
 @contextmanager

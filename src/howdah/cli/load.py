@@ -26,7 +26,7 @@ def _print_ddl(ctx: click.Context, _: click.Parameter, role: str | None) -> None
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("--table", default="documents", show_default=True, help="NAME or SCHEMA.NAME.")
 @click.option(
     "--as",
@@ -46,6 +46,16 @@ def _print_ddl(ctx: click.Context, _: click.Parameter, role: str | None) -> None
 @click.option("--extra", metavar="COLUMN", help="A jsonb column for attributes without a column.")
 @click.option("--truncate", is_flag=True, help="Empty the table first.")
 @click.option("--replace", is_flag=True, help="Load aside, then take the table's place at once.")
+@click.option(
+    "--defer-indexes",
+    is_flag=True,
+    help="Drop indexes that are not unique for the time of the load, and build them again.",
+)
+@click.option(
+    "--restore-indexes",
+    is_flag=True,
+    help="Build the indexes that a killed load has dropped, and stop; without PATH.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the CREATE TABLE and ten rows, and stop.")
 @click.option("--again", is_flag=True, help="Load sources again though they are unchanged.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, a connection each.")
@@ -103,6 +113,8 @@ def load(
     extra: str | None,
     truncate: bool,
     replace: bool,
+    defer_indexes: bool,
+    restore_indexes: bool,
     dry_run: bool,
     again: bool,
     workers: int | None,
@@ -130,19 +142,28 @@ def load(
     command. What cannot be read goes to howdah.rejects (exit code 3). How a
     source is to be read is found out, unless an option says it.
     """
-    from howdah.loading import Columns, Limits, ReaderOptions, latest_rejects, plan
-    from howdah.loading import load as run
+    from howdah import loading
 
-    how = ReaderOptions.of_texts(**reading)
+    if restore_indexes:
+        database = options.chosen(dsn, settings, alias)
+        _restore(paths, table, database.conninfo, as_json=as_json)
+        return
+    if not paths:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
+    how = loading.ReaderOptions.of_texts(**reading)
     columns = _columns(shape, key, on_conflict, update_on, extra)
     if truncate and replace:
         raise click.UsageError("--truncate and --replace are two ways to the same; choose one.")
+    if replace and columns is not None and columns.merges:
+        raise click.UsageError("--replace leaves no rows to merge with; choose one.")
+    if replace and defer_indexes:
+        raise click.UsageError("--replace builds indexes last anyway; leave --defer-indexes out.")
     if dry_run:
-        render.table_plan(plan(paths, table=table, columns=columns or Columns(), options=how))
+        render.table_plan(loading.plan(paths, table=table, columns=columns, options=how))
         return
     database = options.chosen(dsn, settings, alias)
     with render.load_progress(quiet=quiet or as_json) as progress:
-        report = run(
+        report = loading.load(
             paths,
             dsn=database.conninfo,
             table=table,
@@ -151,8 +172,9 @@ def load(
             columns=columns,
             truncate=truncate,
             replace=replace,
+            defer_indexes=defer_indexes,
             stream_name=name,
-            limits=Limits(retry_for_s=retry_for, lock_timeout_s=lock_timeout),
+            limits=loading.Limits(retry_for_s=retry_for, lock_timeout_s=lock_timeout),
             max_rejects=max_rejects,
             on_reject=on_reject,
             options=how,
@@ -160,9 +182,17 @@ def load(
         )
     if as_json or not quiet:
         most = min(report.rejects, SHOWN_REJECTS)
-        shown = latest_rejects(database.conninfo, most) if most else []
+        shown = loading.latest_rejects(database.conninfo, most) if most else []
         render.load_report(report, shown, as_json=as_json)
     ctx.exit(DONE_WITH_REJECTS if report.rejects else 0)
+
+
+def _restore(paths: tuple[str, ...], table: str, conninfo: str, *, as_json: bool) -> None:
+    from howdah.loading import restore_indexes
+
+    if paths:
+        raise click.UsageError("--restore-indexes loads nothing: name no PATH.")
+    render.restored(table, restore_indexes(table, dsn=conninfo), as_json=as_json)
 
 
 def _columns(
@@ -188,9 +218,12 @@ def _columns(
     if shape is None and not given:
         return None
     names = update_on if update_on is not None else key
+    parts = tuple(part.strip() for part in names.split(",")) if names is not None else ()
+    if not all(parts):
+        raise click.UsageError(f"{names!r} names no columns: write A,B.")
     return Columns(
         extra=extra,
-        key=tuple(part.strip() for part in names.split(",")) if names else (),
+        key=parts,
         on_conflict=on_conflict,
         updates_only=update_on is not None,
     )

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from howdah.dsn import Dsn
     from howdah.loading.rejects import Reject
-    from howdah.loading.report import Event, LoadReport, TablePlan
+    from howdah.loading.report import Event, LoadReport, Planned, TablePlan
     from howdah.pg import Whereabouts
 
-__all__ = ["load_progress", "load_report", "where"]
+__all__ = ["load_progress", "load_report", "restored", "table_plan", "where"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -80,7 +80,7 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
     if report.skipped:
         lines.append(f"skipped {_count(report.skipped, 'source')}: loaded before and unchanged")
     if report.rows != report.records:
-        lines.append(f"{_count(report.rows, 'row')} added or changed: the others were there")
+        lines.append(f"{_count(report.rows, 'row')} added or changed; the others changed nothing")
     if report.repaired:
         lines.append(
             f"repaired {_count(report.repaired, 'record')}: jsonb cannot hold a NUL, a lone "
@@ -117,17 +117,33 @@ def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
+def restored(table: str, indexes: list[str], *, as_json: bool) -> None:
+    """Print which indexes were built again."""
+    if as_json:
+        click.echo(json.dumps({"table": table, "indexes": indexes}))
+    elif indexes:
+        click.echo(f"built {', '.join(indexes)} of {table}")
+    else:
+        click.echo(f"no load has left indexes of {table} dropped")
+
+
+_WIDEST_CELL = 40
+
+
 def table_plan(plan: TablePlan) -> None:
     """Print the table that a load would make, and its first rows."""
-    from rich.console import Console
-    from rich.table import Table
+    click.echo(plan.create + "\n")
+    lines = [plan.columns, *plan.rows]
+    cells = [[_shortened(cell or "") for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
 
-    click.echo(plan.create)
-    rows = Table(*plan.columns, box=None, header_style="bold")
-    for row in plan.rows:
-        rows.add_row(*("" if cell is None else cell for cell in row))
-    click.echo()
-    Console().print(rows)
+
+def _shortened(cell: str) -> str:
+    line = " ".join(cell.split())
+    return line if len(line) <= _WIDEST_CELL else f"{line[: _WIDEST_CELL - 3]}..."
 
 
 def _bar() -> Progress:
@@ -164,7 +180,7 @@ class _Totals:
         self.sources = self.records = self.rejects = self.bytes = 0
 
     def __call__(self, event: Event) -> None:
-        from howdah.loading.report import Planned, Waiting
+        from howdah.loading.report import BuildingIndexes, Planned, Waiting
 
         with self._lock:
             if isinstance(event, Waiting):
@@ -172,12 +188,21 @@ class _Totals:
                 return
             if isinstance(event, Planned):
                 self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
+                if event.slowing:
+                    self.tell(slowing(event))
+            elif isinstance(event, BuildingIndexes):
+                self.tell(
+                    f"building {_count(len(event.names), 'index', 'indexes')} of {self.table}"
+                )
             else:
                 self.sources += event.sources
                 self.records += event.records
                 self.rejects += event.rejects
                 self.bytes += event.bytes
             self.show()
+
+    def tell(self, line: str) -> None:
+        """Tell a line, or not."""
 
     def show(self) -> None:
         """Tell them, or not."""
@@ -192,11 +217,24 @@ class _Totals:
         return text + (f", {_count(self.rejects, 'reject')}" if self.rejects else "")
 
 
+def slowing(event: Planned) -> str:
+    """Return a line on the indexes that slow a load down."""
+    many = len(event.slowing)
+    return (
+        f"{event.table} has {_count(many, 'index', 'indexes')} ({', '.join(event.slowing)}), and "
+        f"to keep {'it' if many == 1 else 'them'} up to date takes longer than the load itself; "
+        f"--defer-indexes drops {'it' if many == 1 else 'them'} for the time of the load"
+    )
+
+
 class _BarProgress(_Totals):
     def __init__(self, bar: Progress) -> None:
         super().__init__()
         self._bar = bar
         self._task: TaskID = bar.add_task("Looking", total=None, counts="")
+
+    def tell(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False)
 
     def show(self) -> None:
         self._bar.update(
@@ -223,6 +261,9 @@ class _PlainProgress(_Totals):
             self._told_waiting = now
             click.echo(text, err=True)
 
+    def tell(self, line: str) -> None:
+        click.echo(line, err=True)
+
     def show(self) -> None:
         now = time.monotonic()
         if now - self._told >= PLAIN_INTERVAL_S:
@@ -230,8 +271,8 @@ class _PlainProgress(_Totals):
             click.echo(f"loading into {self.table}: {self.counts()}", err=True)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _size(count: float) -> str:

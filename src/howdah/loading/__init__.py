@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from howdah.loading.limits import Limits
     from howdah.loading.mending import Refusal, RetryReport, retry_rejects
+    from howdah.loading.planning import plan
     from howdah.loading.readers import (
         BadRecord,
         Batch,
@@ -38,8 +39,16 @@ if TYPE_CHECKING:
         kept_reject,
         reject_groups,
     )
-    from howdah.loading.report import Event, LoadReport, Outcome, Planned, TablePlan, Waiting
-    from howdah.loading.run import latest_rejects, load, plan
+    from howdah.loading.report import (
+        BuildingIndexes,
+        Event,
+        LoadReport,
+        Outcome,
+        Planned,
+        TablePlan,
+        Waiting,
+    )
+    from howdah.loading.run import latest_rejects, load, restore_indexes
     from howdah.loading.schema import ddl
     from howdah.loading.writer import Writer
     from howdah.loading.writerasync import AsyncWriter
@@ -50,6 +59,7 @@ __all__ = [
     "AsyncWriter",
     "BadRecord",
     "Batch",
+    "BuildingIndexes",
     "Chosen",
     "Columns",
     "Event",
@@ -87,6 +97,7 @@ __all__ = [
     "plan",
     "reject_content",
     "reject_groups",
+    "restore_indexes",
     "retry_rejects",
 ]
 
@@ -106,6 +117,7 @@ _HOMES = {
         "RetryReport",
         "retry_rejects",
     ),
+    "howdah.loading.planning": ("plan",),
     "howdah.loading.readers": (
         "BadRecord",
         "Batch",
@@ -129,6 +141,7 @@ _HOMES = {
         "reject_groups",
     ),
     "howdah.loading.report": (
+        "BuildingIndexes",
         "Event",
         "LoadReport",
         "Outcome",
@@ -139,7 +152,7 @@ _HOMES = {
     "howdah.loading.run": (
         "latest_rejects",
         "load",
-        "plan",
+        "restore_indexes",
     ),
     "howdah.loading.schema": ("ddl",),
     "howdah.loading.writer": ("Writer",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from psycopg import Connection
 
 from howdah import pg
 
-__all__ = ["MARK", "Column", "Columns", "columns_of", "matched"]
+__all__ = ["MARK", "Column", "Columns", "column_name", "columns_of", "matched", "writable"]
 
 MARK = "made by howdah load --as columns: columns are added and widened as records need it"
 """The comment of a table that may be widened."""
@@ -29,7 +30,10 @@ class Columns:
         on_conflict: What becomes of a row whose key is in the table: "error" makes it a
             reject, "skip" leaves the old row, "update" writes the new one over it.
         updates_only: Change rows that are there by their key, and add none.
-        grows: Columns are added and widened as records need it; set by `prepare`.
+        grows: Columns are added and widened as records need it: the table is of our
+            making; set by `prepare`.
+        staged: Rows go by way of a temporary table and INSERT, since COPY is not allowed
+            (row-level security); set by `prepare`.
     """
 
     extra: str | None = None
@@ -37,6 +41,7 @@ class Columns:
     on_conflict: Literal["error", "skip", "update"] = "error"
     updates_only: bool = False
     grows: bool = False
+    staged: bool = False
 
     @property
     def merges(self) -> bool:
@@ -46,7 +51,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that can be written.
+    """A column of a table.
 
     Attributes:
         name: Its name.
@@ -54,6 +59,8 @@ class Column:
         is_text: Whether it holds any text: text, varchar, char, citext.
         is_json: Whether it is json or jsonb.
         has_default: Whether the server fills it where a record has no such attribute.
+        is_generated: Whether the server computes it, so that it cannot be written.
+        is_always_identity: Whether a row that is there cannot have it changed.
     """
 
     name: str
@@ -61,39 +68,78 @@ class Column:
     is_text: bool
     is_json: bool
     has_default: bool
+    is_generated: bool
+    is_always_identity: bool
 
 
 _COLUMNS = """
     SELECT attname::text AS name,
            format_type(atttypid, atttypmod) AS type,
            typcategory = 'S' AS is_text,
-           typname IN ('json', 'jsonb') AS is_json,
-           atthasdef OR attidentity <> '' AS has_default
+           coalesce(nullif(typbasetype, 0), pg_type.oid)
+               IN ('json'::regtype, 'jsonb'::regtype) AS is_json,
+           atthasdef OR attidentity <> '' AS has_default,
+           attgenerated <> '' AS is_generated,
+           attidentity = 'a' AS is_always_identity
       FROM pg_catalog.pg_attribute
       JOIN pg_catalog.pg_type ON pg_type.oid = atttypid
-     WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+     WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
      ORDER BY attnum
 """
 
 
 def columns_of(conn: Connection[Any], oid: int) -> dict[str, Column]:
-    """Return a table's columns by name, in their order, without those that are generated."""
+    """Return a table's columns by name, in their order."""
     return {column.name: column for column in pg.fetch_all(conn, Column, _COLUMNS, [oid])}
 
 
-def matched(names: Iterable[str], columns: Mapping[str, Column] | Sequence[str]) -> dict[str, str]:
+def writable(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return those of a table's columns that can be written: all but the generated ones."""
+    return {name: column for name, column in columns.items() if not column.is_generated}
+
+
+_NAME_BYTES = 63
+"""Source: https://www.postgresql.org/docs/current/limits.html ("identifier length")."""
+
+_SYSTEM_COLUMNS = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
+_NOT_STORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+
+
+def column_name(attribute: str) -> str:
+    """Return what the column for an attribute is called: the same, where PostgreSQL allows it.
+
+    A name of more than 63 bytes is cut and ends in a digest of the whole, since the
+    server would cut two long ones to the same name.
+    """
+    name = attribute.translate(_NOT_STORABLE)
+    if not name:
+        return "column"
+    if name in _SYSTEM_COLUMNS:
+        return f"{name}_"
+    encoded = name.encode()
+    if len(encoded) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: _NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
+
+
+def matched(names: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
     """Return, by attribute, the name of its column; an attribute without one is left out.
 
     An attribute belongs to the column of its very name, else to the only column
     that differs from it in case alone and is no other attribute's.
     """
-    names = list(names)
-    found = {name: name for name in names if name in columns}
-    free: dict[str, list[str]] = {}
-    for column in columns:
-        if column not in found:
-            free.setdefault(column.lower(), []).append(column)
-    for name in names:
-        if name not in found and len(free.get(name.lower(), ())) == 1:
-            found[name] = free.pop(name.lower())[0]
+    wanted = {name: column_name(name) for name in names}
+    free = dict.fromkeys(columns)
+    found: dict[str, str] = {}
+    for name, column in wanted.items():
+        if column in free:
+            found[name] = column
+            del free[column]
+    folded: dict[str, list[str]] = {}
+    for column in free:
+        folded.setdefault(column.lower(), []).append(column)
+    for name, column in wanted.items():
+        if name not in found and len(folded.get(column.lower(), ())) == 1:
+            found[name] = folded.pop(column.lower())[0]
     return found

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from psycopg import Connection, sql
 
 from howdah.loading import typed
-from howdah.loading.columns import Columns, columns_of, matched
+from howdah.loading.columns import Column, Columns, columns_of, matched, writable
 from howdah.loading.copy import copy_in
-from howdah.loading.merge import Stage
-from howdah.loading.readers import Rows
-from howdah.loading.rows import Encoder, Unfit, Unknown
+from howdah.loading.inference import kind_of_type
+from howdah.loading.merge import SET, Stage
+from howdah.loading.passing import checked
+from howdah.loading.readers import Batch, Rows
+from howdah.loading.rows import Encoder, Row, Unfit, Unknown
 from howdah.loading.target import Target
 from howdah.loading.ways import Sent, Sourced
 
@@ -37,6 +39,7 @@ class _Format:
     delimiter: str | None
 
 
+_LOCK = "LOCK TABLE {} IN ROW EXCLUSIVE MODE"
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT {format}{options})"
 # Empty cells: NULL, but in columns that hold texts, where they are empty texts.
 _CSV = ", ENCODING 'UTF8', DELIMITER {delimiter}{force_null}{force_not_null}"
@@ -49,17 +52,23 @@ class IntoColumns:
         self._conn = conn
         self._target = target
         self._into = into
-        self._columns = columns_of(conn, target.oid)
+        self._columns: dict[str, Column] = {}
 
     def send(self, batches: Iterable[Sourced]) -> Sent:
         """See `Way.send`."""
+        if self._into.grows:
+            # What another worker makes of a column until we commit, a text of it may not be.
+            self._conn.execute(sql.SQL(_LOCK).format(self._target.identifier))
+        self._columns = columns_of(self._conn, self._target.oid)
+        staged = self._into.merges or self._into.staged
+        stage = Stage(self._conn, self._target, self._into, self._columns)
         sent = Sent()
-        for form, parts in groupby(self._blocks(batches), key=itemgetter(0)):
+        for form, parts in groupby(self._blocks(batches, stage), key=itemgetter(0)):
             blocks = (block for _, block in parts)
-            if self._into.merges:
-                stage = Stage(self._conn, self._target, self._into, self._columns)
+            if staged:
+                stage.make()
                 count = self._copy(stage.name, form, blocks)
-                sent.rows += stage.merge(form.columns)
+                sent.rows += stage.merge(None if form.delimiter is None else form.columns)
             else:
                 count = self._copy(self._target.identifier, form, blocks)
                 sent.rows += count
@@ -70,17 +79,12 @@ class IntoColumns:
         """See `Way.adapt`: widens the columns of a table that was made for the records."""
         if not self._into.grows:
             return False
-        if self._into.merges:
-            Stage(self._conn, self._target, self._into, self._columns).drop()
+        # Made of the columns as they are now, where this transaction has merged before.
+        Stage(self._conn, self._target, self._into, self._columns).drop()
         changed = typed.widen(
-            self._conn,
-            self._target.identifier,
-            self._target.oid,
-            self._into.extra,
-            (batch for _, batch in batches),
+            self._conn, self._target, self._into.extra, [batch for _, batch in batches]
         )
-        self._columns = columns_of(self._conn, self._target.oid)
-        return changed
+        return changed or columns_of(self._conn, self._target.oid) != self._columns
 
     def _copy(self, table: sql.Identifier, form: _Format, blocks: Iterable[bytes]) -> int:
         options: sql.Composable = sql.SQL("")
@@ -104,36 +108,62 @@ class IntoColumns:
             return sql.SQL("")
         return sql.SQL(", {} ({})").format(sql.SQL(option), _listed(those))
 
-    def _blocks(self, batches: Iterable[Sourced]) -> Iterator[tuple[_Format, bytes]]:
-        encoder = Encoder(self._columns, self._into.extra)
+    def _blocks(self, batches: Iterable[Sourced], stage: Stage) -> Iterator[tuple[_Format, bytes]]:
+        merges = self._into.merges
+        encoder = Encoder(self._columns, self._into, whole=merges or self._into.staged)
         for source, batch in batches:
-            if isinstance(batch, Rows):
-                form = _Format(source, self._columns_of(batch), batch.delimiter)
-                for block in batch.blocks():
-                    _check(block)
-                    yield form, block
-            else:
-                encoded: Iterable[tuple[tuple[str, ...], bytes]] = map(encoder.row, batch.texts)
-                if not self._into.merges:  # where of two rows the later one counts
-                    encoded = sorted(encoded, key=itemgetter(0))
-                for columns, rows in groupby(encoded, key=itemgetter(0)):
-                    form = _Format(source, columns, None)
-                    yield form, b"".join(row for _, row in rows)
+            passed = self._passed(batch) if isinstance(batch, Rows) else None
+            if passed is not None:
+                columns, delimiter, blocks = passed
+                form = _Format(source, columns, delimiter)
+                yield from ((form, block) for block in blocks)
+                continue
+            for part in _parts(batch):
+                rows: Iterable[Row] = (encoder.row(t, texts=part.untyped) for t in part.texts)
+                if encoder.whole:
+                    yield from self._staged(source, rows, stage)
+                    continue
+                ordered = sorted(rows, key=attrgetter("written"))
+                for columns, same in groupby(ordered, key=attrgetter("written")):
+                    lines = [row.line for row in same]
+                    yield _Format(source, columns, None), b"\n".join(lines) + b"\n"
 
-    def _columns_of(self, batch: Rows) -> tuple[str, ...]:
-        found = matched(batch.names, self._columns)
-        if unknown := [name for name in batch.names if name not in found]:
+    def _staged(
+        self, source: str, rows: Iterable[Row], stage: Stage
+    ) -> Iterator[tuple[_Format, bytes]]:
+        """Yield rows of all columns, each with the number of the set of those it brings."""
+        lines = [b"%b\t%d\n" % (row.line, stage.number_of(row.brought)) for row in rows]
+        if lines:
+            yield _Format(source, (*writable(self._columns), SET), None), b"".join(lines)
+
+    def _passed(self, batch: Rows) -> tuple[tuple[str, ...], str, Iterator[bytes]] | None:
+        """Return how rows are passed on; None: not all of their columns can be written.
+
+        Raises:
+            Unknown: The table has no column for one of them, nor for the rest.
+        """
+        found = matched(batch.names, [name for name in self._columns if name != self._into.extra])
+        unknown = [name for name in batch.names if name not in found]
+        if unknown and self._into.extra is None:
             raise Unknown(unknown)
-        return tuple(found[name] for name in batch.names)
+        columns = [self._columns[found[name]] for name in batch.names if name in found]
+        lacks_key = self._into.updates_only and not set(self._into.key) <= set(found.values())
+        if unknown or lacks_key or any(column.is_generated for column in columns):
+            return None
+        kinds = tuple(kind_of_type(c.type) if self._into.grows else None for c in columns)
+        names = tuple(column.name for column in columns)
+        return names, batch.delimiter, checked(batch.blocks(), kinds, batch.delimiter)
 
 
-def _check(block: bytes) -> None:
-    r"""Refuse rows that COPY might read otherwise: before PostgreSQL 18 a line `\.` ends its data.
-
-    Source: https://www.postgresql.org/docs/17/sql-copy.html ("CSV Format").
-    """
-    if b"\\" in block and (b"\n\\." in block or block.startswith(b"\\") or block.endswith(b"\\")):
-        raise Unfit("A line starts with a backslash and a full stop.")
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """Yield a batch, or those that rows are read as."""
+    if not isinstance(batch, Rows):
+        yield batch
+        return
+    for piece in batch.pieces():
+        if not isinstance(piece, Batch):
+            raise Unfit(piece.reason)  # it becomes a reject when the records are looked through
+        yield piece
 
 
 def _listed(names: Iterable[str]) -> sql.Composed:

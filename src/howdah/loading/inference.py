@@ -2,8 +2,9 @@
 
 A value has a kind; two kinds have a join, the narrowest kind that holds both.
 Only what PostgreSQL gives back in the very digits it was given counts as a
-number: "007", "+5" and " 5" are text, "1.50" is numeric (double precision would
-give back 1.5), an integer of 20 digits is numeric.
+number: "007", "+5" and " 5" are text, "1.50" and "1.0" are numeric (double
+precision would give back 1.5 and 1), an integer of 20 digits is numeric. Of a
+moment, what is kept is the moment: its zone becomes the session's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from typing import Any
 
 from howdah.loading.records import Number
 
-__all__ = ["Kind", "join", "kind_of", "kind_of_type", "kinds_of", "sql_type"]
+__all__ = [
+    "DECIMAL",
+    "Kind",
+    "fits",
+    "is_exact_double",
+    "join",
+    "kind_of_type",
+    "kinds_of",
+    "sql_type",
+]
 
 
 class Kind(Enum):
@@ -47,17 +57,29 @@ _LARGEST = 2**63 - 1
 _LONGEST_INTEGER = len(str(-_LARGEST))
 _UUID_LENGTH = 36
 
+_LONGEST_NUMERIC = 16_000
+"""Digits that numeric holds on either side of the point, at the least.
+
+Source: https://www.postgresql.org/docs/current/datatype-numeric.html.
+"""
+
+DECIMAL = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
+"""A JSON number with an exponent of three digits at most."""
+
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL = re.compile(DECIMAL)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOMENT = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[T ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?"
+    r"(?:[T ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)"
+    # PostgreSQL knows no zone that is 16 hours off.
+    r"(?P<zone>Z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?)?",
+    re.ASCII,
 )
 
 
-def kind_of(value: object) -> Kind:
-    """Return the kind of a value of a record, as `records.parse` gives it."""
+def _kind_of(value: object, *, texts: bool) -> Kind:
+    """Return the kind of a value of a record; see `kinds_of` for `texts`."""
     match value:
         case None:
             return Kind.NOTHING
@@ -68,23 +90,28 @@ def kind_of(value: object) -> Kind:
         case Number():
             return _kind_of_decimal(value)
         case str():
-            return Kind.TEXT
+            kind = _kind_of_text(value)
+            return kind if texts or kind in _MARKED else Kind.TEXT
         case _:
             return Kind.JSON
 
 
-_WORDS = {"": Kind.NOTHING, "true": Kind.BOOLEAN, "false": Kind.BOOLEAN, "-0": Kind.TEXT}
+_MARKED = (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.UUID)
+"""Kinds that JSON has only texts for."""
+
+_WORDS = {"": Kind.NOTHING, "true": Kind.BOOLEAN, "false": Kind.BOOLEAN}
 
 
-def kind_of_text(text: str) -> Kind:
+def _kind_of_text(text: str) -> Kind:
     """Return the kind of what a text says: of a CSV cell, say."""
     known = _WORDS.get(text)
     if known is not None:
         return known
-    first = text[0]
-    if first in "-0123456789":
-        if _INTEGER.fullmatch(text):
-            return _kind_of_integer(int(text)) if len(text) <= _LONGEST_INTEGER else Kind.NUMERIC
+    if text[0] in "-0123456789":
+        if text[0] == "-" and not text.strip("-0."):
+            return Kind.TEXT  # minus zero, which only double precision has
+        if len(text) <= _LONGEST_INTEGER and _INTEGER.fullmatch(text):
+            return _kind_of_integer(int(text))
         if _DECIMAL.fullmatch(text):
             return _kind_of_decimal(text)
         if moment := _MOMENT.fullmatch(text):
@@ -99,8 +126,15 @@ def _kind_of_integer(value: int) -> Kind:
 
 
 def _kind_of_decimal(text: str) -> Kind:
-    """Return DOUBLE where PostgreSQL would give a double back in the same digits."""
-    return Kind.DOUBLE if repr(float(text)) == text else Kind.NUMERIC
+    if is_exact_double(text):
+        return Kind.DOUBLE
+    holds = len(text) <= _LONGEST_NUMERIC and _DECIMAL.fullmatch(text)
+    return Kind.NUMERIC if holds else Kind.TEXT
+
+
+def is_exact_double(text: str) -> bool:
+    """Say whether double precision gives a decimal back in the very digits."""
+    return repr(float(text)) == text and not text.endswith(".0")
 
 
 def _kind_of_moment(moment: re.Match[str]) -> Kind:
@@ -146,20 +180,17 @@ def kinds_of(
     kinds = dict(known or {})
     for record in records:
         for name, value in record.items():
-            if isinstance(value, str) and not isinstance(value, Number):
-                kind = _kind_in_text(value, texts=texts)
-            else:
-                kind = kind_of(value)
+            kind = _kind_of(value, texts=texts)
             before = kinds.get(name)
             kinds[name] = kind if before is None else join(before, kind)
     return kinds
 
 
-def _kind_in_text(text: str, *, texts: bool) -> Kind:
-    kind = kind_of_text(text)
-    if texts or kind in (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.UUID):
-        return kind
-    return Kind.TEXT
+def fits(value: object, kind: Kind, *, texts: bool) -> bool:
+    """Say whether a column of a kind holds a value without losing anything of it."""
+    if kind is Kind.TEXT:
+        return not isinstance(value, list | dict)
+    return join(_kind_of(value, texts=texts), kind) is kind
 
 
 def sql_type(kind: Kind) -> str:

@@ -21,7 +21,7 @@ from howdah.loading.session import open_session
 from howdah.loading.sources import STANDARD_INPUT
 from howdah.loading.work import FilesJob, Job, RangeJob, load_files, load_range
 
-__all__ = ["cannot_be_read_again", "run", "run_stream"]
+__all__ = ["cannot_be_read_again", "run", "run_here", "run_stream"]
 
 
 def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
@@ -55,6 +55,15 @@ def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
                 if conn is not None and ends_session(exc):
                     conn.close()
                 patience.bear(exc, doing, blocked)
+
+
+def run_here(job: Job, say: Callable[[Event], None]) -> Outcome:
+    """Do a job in this process, and leave no connection behind; see `run`."""
+    try:
+        return run(job, say)
+    finally:
+        for key in [key for key in _connections if key[0] == os.getpid()]:
+            _connections.pop(key).close()
 
 
 class Told:

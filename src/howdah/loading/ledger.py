@@ -108,7 +108,7 @@ def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
 
     What is known of tables that were dropped goes too.
     """
-    for table in ("sources", "rejects", "loads"):
+    for table in ("sources", "rejects", "loads", "indexes"):
         conn.execute(sql.SQL(_SWEEP).format(sql.Identifier(table)))
     # Values as literals, here and below: psycopg takes a "%" in an identifier
     # for a placeholder as soon as a query has parameters.

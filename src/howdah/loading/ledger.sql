@@ -62,3 +62,19 @@ CREATE TABLE IF NOT EXISTS howdah.loads (
 );
 COMMENT ON TABLE howdah.loads IS 'one row per load that came to its end';
 COMMENT ON COLUMN howdah.loads.started_at IS 'equals loaded_at of the rows of the sources that it began';
+
+CREATE TABLE IF NOT EXISTS howdah.indexes (
+    target     regclass    NOT NULL,
+    schema     text        NOT NULL,
+    name       text        NOT NULL,
+    definition text        NOT NULL,
+    tablespace text        NOT NULL,
+    comment    text,
+    statistics jsonb       NOT NULL,
+    dropped_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (schema, name)
+);
+COMMENT ON TABLE howdah.indexes IS 'indexes that a load has dropped and will build again: howdah load --restore-indexes --table NAME';
+COMMENT ON COLUMN howdah.indexes.definition IS 'the CREATE INDEX';
+COMMENT ON COLUMN howdah.indexes.tablespace IS 'empty: that of the database';
+COMMENT ON COLUMN howdah.indexes.statistics IS 'targets of its columns, by number';

@@ -1,6 +1,10 @@
-"""Rows that meet rows with the same key: staged in a temporary table, then merged by one statement.
+"""Rows that meet rows with the same key: staged in a temporary table, then merged.
 
-Of the rows of one statement that have the same key, the last one counts.
+Records are merged as if one by one in their order: of those with the same key
+the last one counts, or the first one where rows that are there are skipped. A
+record changes only the columns that it brings. Records that bring the same
+columns are a *set*, merged by one statement; where a key comes in several sets,
+they are merged in rounds, so that none has a key twice.
 
 Source: https://www.postgresql.org/docs/current/sql-insert.html ("ON CONFLICT Clause").
 """
@@ -8,46 +12,91 @@ Source: https://www.postgresql.org/docs/current/sql-insert.html ("ON CONFLICT Cl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
-from howdah.loading.columns import Column, Columns
+from howdah.loading.columns import Column, Columns, writable
 from howdah.loading.target import Target
 
-__all__ = ["Stage"]
+__all__ = ["SET", "Stage"]
 
-_ORDER = "howdah order"
+SET = "howdah set"
+"""The stage's column that says which columns the record brings."""
 
 # No column is NOT NULL here: what is missing may have a default in the table itself.
 _CREATE = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS
+    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DROP AS
     SELECT {columns} FROM {table} WITH NO DATA
 """
-_NUMBER = "ALTER TABLE {stage} ADD COLUMN {order} bigint GENERATED ALWAYS AS IDENTITY"
-_EXISTS = "SELECT to_regclass({name}) IS NOT NULL"
+_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+_NUMBER = """
+    ALTER TABLE {stage} ADD COLUMN "howdah order" bigint GENERATED ALWAYS AS IDENTITY,
+                        ADD COLUMN "howdah set" integer NOT NULL DEFAULT 0,
+                        ADD COLUMN "howdah round" integer
+"""
+
+_ALL_ROWS = """
+    SELECT {columns} FROM {stage} WHERE "howdah set" = {set} ORDER BY "howdah order"
+"""
+_ONE_ROW_A_KEY = """
+    SELECT {columns}
+      FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY "howdah order" {direction})
+                      AS "howdah place"
+              FROM {stage}) AS staged
+     WHERE "howdah place" = 1 OR {key_is_null}
+     ORDER BY "howdah order"
+"""
+_ROUND = """
+    SELECT {columns}
+      FROM {stage}
+     WHERE "howdah set" = {set} AND "howdah round" = {round}
+     ORDER BY "howdah order"
+"""
+# Rows without a round are superseded by others of their set.
+_NUMBER_ROUNDS = """
+    UPDATE {stage} AS staged
+       SET "howdah round" = numbered."howdah round"
+      FROM (SELECT "howdah order",
+                   CASE WHEN {key_is_null} THEN 1
+                        ELSE row_number() OVER (PARTITION BY {key} ORDER BY "howdah order")
+                   END AS "howdah round"
+              FROM (SELECT {key}, "howdah order",
+                           row_number() OVER (PARTITION BY {key}, "howdah set"
+                                              ORDER BY "howdah order" {direction})
+                               AS "howdah place"
+                      FROM {stage}) AS latest
+             WHERE "howdah place" = 1 OR {key_is_null}) AS numbered
+     WHERE staged."howdah order" = numbered."howdah order"
+"""
+_ROUNDS = """
+    SELECT DISTINCT "howdah round", "howdah set"
+      FROM {stage}
+     WHERE "howdah round" IS NOT NULL
+     ORDER BY 1, 2
+"""
 
 _INSERT = """
     INSERT INTO {table} AS known ({columns}) OVERRIDING SYSTEM VALUE
     {rows}
-    ON CONFLICT {key} DO {action}
+    {on_conflict}
 """
-_ALL_ROWS = "SELECT {columns} FROM {stage} ORDER BY {order}"
-_LAST_ROWS = "SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, {order} DESC"
-_SET = "UPDATE SET {changes} WHERE ({old}) IS DISTINCT FROM ({new})"
-
+_ON_CONFLICT = "ON CONFLICT {key} DO {action}"
+# Compared by their bytes: json, xml and point have no equality, and for numeric
+# and citext equal is not the same.
+_SET = "UPDATE SET {changes} WHERE ROW({old})::record *<> ROW({new})::record"
 _UPDATE = """
     UPDATE {table} AS known
        SET {changes}
       FROM ({rows}) AS excluded
-     WHERE {same_key} AND ({old}) IS DISTINCT FROM ({new})
+     WHERE {same_key} AND ROW({old})::record *<> ROW({new})::record
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A temporary table of this session for rows on their way to a target.
+    """A temporary table for rows on their way to a target; it goes with the transaction.
 
     Attributes:
         conn: A connection in a transaction.
@@ -60,84 +109,110 @@ class Stage:
     target: Target
     into: Columns
     columns: Mapping[str, Column]
+    _sets: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     @property
     def name(self) -> sql.Identifier:
-        """The stage's name; the stage is made where it is missing."""
-        stage = sql.Identifier(self._table)
-        row = self.conn.execute(sql.SQL(_EXISTS).format(name=f'pg_temp."{self._table}"')).fetchone()
-        if row is None or not row[0]:
-            names = {"stage": stage, "table": self.target.identifier}
-            columns = _listed(self.columns)
-            self.conn.execute(sql.SQL(_CREATE).format(**names, columns=columns))
-            self.conn.execute(sql.SQL(_NUMBER).format(**names, order=sql.Identifier(_ORDER)))
-        return stage
+        """The stage's name."""
+        return sql.Identifier("pg_temp", self._table)
 
     @property
     def _table(self) -> str:
         return f"howdah stage {self.target.oid}"
 
+    def make(self) -> None:
+        """Make the stage where it is missing."""
+        row = self.conn.execute(_EXISTS, [f'pg_temp."{self._table}"']).fetchone()
+        if row is None or not row[0]:
+            create = sql.SQL(_CREATE).format(
+                name=sql.Identifier(self._table),
+                columns=_listed(writable(self.columns)),
+                table=self.target.identifier,
+            )
+            self.conn.execute(create)
+            self.conn.execute(sql.SQL(_NUMBER).format(stage=self.name))
+
     def drop(self) -> None:
         """Drop the stage: the target's columns are about to change."""
-        self.conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(self._table)))
+        self.conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.name))
 
-    def merge(self, columns: Sequence[str]) -> int:
-        """Merge the staged rows, empty the stage, and return how many rows were written."""
-        key = self.into.key
-        stage = sql.Identifier(self._table)
-        rows = sql.SQL(_LAST_ROWS if key else _ALL_ROWS).format(
-            key=_listed(key), columns=_listed(columns), stage=stage, order=sql.Identifier(_ORDER)
-        )
-        others = [name for name in columns if name not in key]
-        if self.into.updates_only:
-            query = self._update(rows, others)
+    def number_of(self, columns: tuple[str, ...]) -> int:
+        """Return the number of the set of records that bring these columns."""
+        return self._sets.setdefault(columns, len(self._sets))
+
+    def merge(self, columns: Sequence[str] | None) -> int:
+        """Merge the staged rows, empty the stage, and return how many rows were written.
+
+        Args:
+            columns: What all of the rows bring; None: what their sets say.
+        """
+        sets = list(self._sets) if columns is None else [tuple(columns)]
+        if not self.into.merges or not self.into.key:
+            written = sum(self._write(sets[n], _ALL_ROWS, set=n) for n in range(len(sets)))
+        elif len(sets) == 1:
+            written = self._write(sets[0], _ONE_ROW_A_KEY)
         else:
-            query = self._insert(rows, columns, others)
-        written = self.conn.execute(query).rowcount if query is not None else 0
-        self.conn.execute(sql.SQL("DELETE FROM {}").format(stage))
+            self.conn.execute(self._composed(_NUMBER_ROUNDS))
+            rounds = self.conn.execute(self._composed(_ROUNDS)).fetchall()
+            written = sum(self._write(sets[n], _ROUND, set=n, round=place) for place, n in rounds)
+        self.conn.execute(self._composed("DELETE FROM {stage}"))
+        self._sets.clear()
         return written
+
+    def _write(self, columns: Sequence[str], rows: LiteralString, **numbers: int) -> int:
+        """Write the staged rows that a query selects, and return how many it were."""
+        chosen = self._composed(rows, columns=_listed(columns), **numbers)
+        others = [
+            name
+            for name in columns
+            if name not in self.into.key and not self.columns[name].is_always_identity
+        ]
+        if not self.into.updates_only:
+            query = self._insert(chosen, columns, others)
+        elif others:
+            query = self._update(chosen, others)
+        else:
+            return 0
+        return self.conn.execute(query).rowcount
 
     def _insert(
         self, rows: sql.Composed, columns: Sequence[str], others: Sequence[str]
     ) -> sql.Composed:
-        key = self.into.key
-        action: sql.Composable = sql.SQL("NOTHING")
-        if self.into.on_conflict == "update" and others:
-            action = sql.SQL(_SET).format(**self._changes(others))
-        return sql.SQL(_INSERT).format(
-            table=self.target.identifier,
-            columns=_listed(columns),
-            rows=rows,
-            key=sql.SQL("({})").format(_listed(key)) if key else sql.SQL(""),
-            action=action,
-        )
+        on_conflict: sql.Composable = sql.SQL("")
+        if self.into.merges:
+            changes = self.into.on_conflict == "update" and others
+            action = sql.SQL(_SET).format(**_changes(others)) if changes else sql.SQL("NOTHING")
+            key = sql.SQL("({})").format(_listed(self.into.key)) if self.into.key else sql.SQL("")
+            on_conflict = sql.SQL(_ON_CONFLICT).format(key=key, action=action)
+        return self._composed(_INSERT, columns=_listed(columns), rows=rows, on_conflict=on_conflict)
 
-    def _update(self, rows: sql.Composed, others: Sequence[str]) -> sql.Composed | None:
-        if not others:
-            return None
+    def _update(self, rows: sql.Composed, others: Sequence[str]) -> sql.Composed:
         same = (
             sql.SQL("known.{0} = excluded.{0}").format(sql.Identifier(k)) for k in self.into.key
         )
-        return sql.SQL(_UPDATE).format(
-            table=self.target.identifier,
-            rows=rows,
-            same_key=sql.SQL(" AND ").join(same),
-            **self._changes(others),
+        return self._composed(
+            _UPDATE, rows=rows, same_key=sql.SQL(" AND ").join(same), **_changes(others)
         )
 
-    def _changes(self, names: Sequence[str]) -> dict[str, sql.Composed]:
-        changes = (sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names)
-        return {
-            "changes": sql.SQL(", ").join(changes),
-            "old": sql.SQL(", ").join(self._compared("known", name) for name in names),
-            "new": sql.SQL(", ").join(self._compared("excluded", name) for name in names),
-        }
+    def _composed(self, query: LiteralString, **parts: Any) -> sql.Composed:
+        is_null = (sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in self.into.key)
+        return sql.SQL(query).format(
+            table=self.target.identifier,
+            stage=self.name,
+            key=_listed(self.into.key),
+            key_is_null=sql.SQL("({})").format(sql.SQL(" OR ").join(is_null)),
+            direction=sql.SQL("ASC" if self.into.on_conflict == "skip" else "DESC"),
+            **parts,
+        )
 
-    def _compared(self, row: str, name: str) -> sql.Composed:
-        value = sql.Identifier(row, name)
-        # json, unlike jsonb, has no equality.
-        as_text = self.columns[name].type == "json"
-        return sql.SQL("{}::text").format(value) if as_text else sql.SQL("{}").format(value)
+
+def _changes(names: Sequence[str]) -> dict[str, sql.Composed]:
+    changes = (sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names)
+    return {
+        "changes": sql.SQL(", ").join(changes),
+        "old": sql.SQL(", ").join(sql.Identifier("known", name) for name in names),
+        "new": sql.SQL(", ").join(sql.Identifier("excluded", name) for name in names),
+    }
 
 
 def _listed(names: Iterable[str]) -> sql.Composed:

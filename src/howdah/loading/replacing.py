@@ -9,23 +9,21 @@ all new ones, and until then, or if the load fails, the old ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 from psycopg import Connection, errors, sql
 
 from howdah import pg
-from howdah.errors import HowdahError, Refused
-from howdah.loading.columns import columns_of
+from howdah.errors import Refused
+from howdah.loading import aside, typed
+from howdah.loading.columns import columns_of, writable
+from howdah.loading.locking import in_short_locks
 from howdah.loading.target import Target
 
-__all__ = ["aside", "put_in_place", "truncate"]
-
-LOCK_TIMEOUT = "2s"
-"""How long the swap waits for a lock, and others behind it, before it tries again."""
-
-TRIES = 30
+__all__ = ["put_in_place", "truncate"]
 
 _FORGET = "DELETE FROM howdah.{} WHERE target = %s"
 
@@ -35,201 +33,164 @@ def truncate(conn: Connection[Any], target: Target) -> None:
 
     Raises:
         Refused: The role may not, or other tables refer to it.
+        HowdahError: Others held locks on it all the time.
     """
-    with conn.transaction(), pg.explained(f"empty the table {target}"):
+
+    def empty() -> None:
+        conn.execute(sql.SQL("TRUNCATE {}").format(target.identifier))
+        _forget(conn, target)
+
+    with pg.explained(f"empty the table {target}"):
         try:
-            conn.execute(sql.SQL("TRUNCATE {}").format(target.identifier))
+            in_short_locks(conn, empty)
         except errors.FeatureNotSupported as exc:
             raise Refused(
                 f"Other tables have foreign keys to {target}, so it cannot be truncated.",
                 next_step="Load with --replace, which deletes rows the slower way.",
             ) from exc
-        _forget(conn, target.oid)
 
 
-def _forget(conn: Connection[Any], oid: int) -> None:
+def _forget(conn: Connection[Any], target: Target) -> None:
     for table in ("sources", "rejects"):
-        conn.execute(sql.SQL(_FORGET).format(sql.Identifier(table)), [oid])
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """An index of the table that is replaced.
-
-    Attributes:
-        name: Its name.
-        definition: The CREATE INDEX that made it.
-        constraint: What ADD CONSTRAINT takes, if a constraint owns it.
-        is_unique: Whether it says that two rows cannot both be there.
-    """
-
-    name: str
-    definition: str
-    constraint: str | None
-    is_unique: bool
-
-
-_CREATE = """
-    CREATE TABLE {next} (LIKE {table} INCLUDING ALL EXCLUDING INDEXES)
-"""
-_INDEXES = """
-    SELECT relname::text AS name,
-           pg_get_indexdef(indexrelid) AS definition,
-           (SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
-             WHERE conindid = indexrelid AND conrelid = indrelid
-               AND contype IN ('p', 'u', 'x')) AS constraint,
-           indisunique AS is_unique
-      FROM pg_catalog.pg_index
-      JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
-     WHERE indrelid = %s
-     ORDER BY indexrelid
-"""
-
-
-def aside(conn: Connection[Any], target: Target) -> Target:
-    """Make an empty table beside a target, with its columns, checks and unique indexes.
-
-    One that a killed load left is dropped: its rows may be of other sources.
-
-    Raises:
-        Refused: The role may not create it.
-    """
-    following = replace(target, name=_next(target.name))
-    with conn.transaction(), pg.explained(f"create the table {following}"):
-        pg.xact_lock(conn, f"howdah: replace {target.oid}")
-        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(following.identifier))
-        names = {"next": following.identifier, "table": target.identifier}
-        conn.execute(sql.SQL(_CREATE).format(**names))
-        comment = _value(conn, "SELECT obj_description(%s, 'pg_class')", [target.oid])
-        conn.execute(
-            sql.SQL("COMMENT ON TABLE {next} IS {comment}").format(**names, comment=comment)
-        )
-        for number, index in enumerate(_indexes(conn, target.oid)):
-            if index.is_unique:
-                _build(conn, following, index, number)
-        row = conn.execute(
-            "SELECT to_regclass(%s)::oid::bigint", [following.identifier.as_string(conn)]
-        ).fetchone()
-    assert row is not None  # noqa: S101 - it was just made
-    return replace(following, oid=row[0])
-
-
-def _next(name: str) -> str:
-    return f"{name.encode()[:57].decode(errors='ignore')}__next"
-
-
-def _indexes(conn: Connection[Any], oid: int) -> list[_Index]:
-    return pg.fetch_all(conn, _Index, _INDEXES, [oid])
-
-
-def _temporary(number: int, following: Target) -> str:
-    return f"howdah_{following.name[:40]}_{number}"
-
-
-def _build(conn: Connection[Any], following: Target, index: _Index, number: int) -> None:
-    """Build an index of the old table on the new one, under a name of its own for now."""
-    name = sql.Identifier(_temporary(number, following))
-    if index.constraint is not None:
-        query = "ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"
-        definition = index.constraint
-    else:
-        # "CREATE [UNIQUE] INDEX name ON schema.table USING ...", as the server wrote it.
-        query = "CREATE {unique} INDEX {name} ON {table} USING {definition}"
-        definition = index.definition.split(" USING ", 1)[1]
-    conn.execute(
-        sql.SQL(query).format(
-            table=following.identifier,
-            name=name,
-            unique=sql.SQL("UNIQUE" if index.is_unique else ""),
-            definition=sql.SQL(definition),
-        )
-    )
-
-
-_BOUND = """
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_rewrite, pg_catalog.pg_depend
-                    WHERE refobjid = %(oid)s AND refclassid = 'pg_class'::regclass
-                      AND classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid)
-        OR EXISTS (SELECT FROM pg_catalog.pg_constraint
-                    WHERE contype = 'f' AND %(oid)s IN (conrelid, confrelid))
-        OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %(oid)s AND NOT tgisinternal)
-        OR EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE %(oid)s IN (inhrelid, inhparent))
-        OR EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = %(oid)s)
-        OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = %(oid)s)
-        OR EXISTS (SELECT FROM pg_catalog.pg_depend
-                    WHERE refobjid = %(oid)s AND classid = 'pg_class'::regclass AND deptype = 'a'
-                      AND objid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'S'))
-        OR EXISTS (SELECT FROM pg_catalog.pg_class
-                    WHERE oid = %(oid)s
-                      AND (relkind <> 'r' OR relacl IS NOT NULL OR relrowsecurity
-                           OR relowner <> (SELECT oid FROM pg_catalog.pg_roles
-                                            WHERE rolname = current_user)))
-        OR EXISTS (SELECT FROM pg_catalog.pg_attribute
-                    WHERE attrelid = %(oid)s AND attacl IS NOT NULL)
-"""
-"""Whether something hangs on a table that a renamed table would not have."""
+        conn.execute(sql.SQL(_FORGET).format(sql.Identifier(table)), [target.oid])
 
 
 def put_in_place(conn: Connection[Any], target: Target, following: Target) -> Target:
     """Make a table that was loaded aside the target, in one transaction; return the target.
 
     Raises:
-        HowdahError: The lock was not to be had; the old rows stay, and so does the new table.
+        Refused: A constraint forbids it; the old rows stay.
+        HowdahError: The lock was not to be had; the old rows stay.
     """
-    bound = _value(conn, _BOUND, {"oid": target.oid})
-    indexes = _indexes(conn, target.oid)
-    if not bound:
-        for number, index in enumerate(indexes):
-            if not index.is_unique:
-                _build(conn, following, index, number)
-        conn.execute(sql.SQL("ANALYZE {}").format(following.identifier))
-    for _ in range(TRIES):
+    with pg.explained(f"put the new rows into {target}; it still has its old ones"):
+        if not aside.is_bound(conn, target):
+            indexes = aside.indexes(conn, target)
+            for number, index in enumerate(indexes):
+                if not index.refuses:
+                    aside.build(conn, following, index, aside.temporary(target, number))
+            conn.execute(sql.SQL("ANALYZE {}").format(following.identifier))
+            try:
+                return in_short_locks(conn, lambda: _rename(conn, target, following, indexes))
+            except errors.DependentObjectsStillExist:
+                pass  # something that is_bound does not know of
         try:
-            with conn.transaction():
-                conn.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-                if bound:
-                    return _move_rows(conn, target, following)
-                return _rename(conn, target, following, indexes)
-        except errors.LockNotAvailable:
-            continue
-    raise HowdahError(
-        f"Others held locks on {target} all the time, so it still has its old rows.",
-        next_step=f"The new ones are in {following}; see pg_locks and run the same command again.",
-    )
+            return in_short_locks(conn, lambda: _move_rows(conn, target, following))
+        except psycopg.IntegrityError as exc:
+            why = " ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
+            raise Refused(
+                f"{target} keeps its old rows, since the new ones do not fit: {why}",
+                next_step="Mend the sources, or what refers to the old rows, and run the same "
+                "command again.",
+            ) from exc
+
+
+_COMMENT = "SELECT obj_description(%s, 'pg_class')"
+_SET_COMMENT = "COMMENT ON TABLE {table} IS {comment}"
 
 
 def _rename(
-    conn: Connection[Any], target: Target, following: Target, indexes: Sequence[_Index]
+    conn: Connection[Any], target: Target, following: Target, indexes: Sequence[aside.Index]
 ) -> Target:
-    old = replace(target, name=f"{following.name[:55]}__old")
-    rename = sql.SQL("ALTER TABLE {} RENAME TO {}").format
-    conn.execute(rename(target.identifier, sql.Identifier(old.name)))
-    conn.execute(rename(following.identifier, sql.Identifier(target.name)))
+    old = replace(target, name=f"howdah_{target.oid}_old")
+    comment = conn.execute(_COMMENT, [target.oid]).fetchone()
+    sequences = aside.sequences(conn, target)
+    _rename_one(conn, "TABLE", target.identifier, old.name)
+    _rename_one(conn, "TABLE", following.identifier, target.name)
     conn.execute(sql.SQL("DROP TABLE {}").format(old.identifier))
     for number, index in enumerate(indexes):
-        temporary = sql.Identifier(target.schema, _temporary(number, following))
-        query = sql.SQL("ALTER INDEX {} RENAME TO {}")
-        conn.execute(query.format(temporary, sql.Identifier(index.name)))
+        temporary = sql.Identifier(target.schema, aside.temporary(target, number))
+        _rename_one(conn, "INDEX", temporary, index.name)
+    for column, sequence in aside.sequences(conn, following).items():
+        if sequence.name != sequences[column].name:
+            _rename_one(conn, "SEQUENCE", sequence.identifier, sequences[column].name)
+    query = sql.SQL(_SET_COMMENT)
+    conn.execute(query.format(table=target.identifier, comment=comment and comment[0]))
     return replace(target, oid=following.oid)
 
 
-_MOVE = "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {next}"
+def _rename_one(conn: Connection[Any], kind: str, name: sql.Identifier, new: str) -> None:
+    query = sql.SQL("ALTER {} {} RENAME TO {}")
+    conn.execute(query.format(sql.SQL(kind), name, sql.Identifier(new)))
+
+
+_LOCK = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
+_DELETE = "DELETE FROM {table}"
+_INSERT = "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {next}"
+
+# Rows that others refer to must not go, not even for a moment.
+_REFERRED = """
+    SELECT attname::text
+      FROM (SELECT confkey
+              FROM pg_catalog.pg_constraint
+             WHERE contype = 'f' AND confrelid = %(oid)s AND conrelid <> confrelid
+             ORDER BY oid
+             LIMIT 1) AS reference
+      JOIN pg_catalog.pg_attribute ON attrelid = %(oid)s AND attnum = ANY(confkey)
+"""
+_DELETE_GONE = """
+    DELETE FROM {table} AS known
+     WHERE NOT EXISTS (SELECT FROM {next} AS new WHERE {same_key})
+"""
+_UPDATE_KNOWN = """
+    UPDATE {table} AS known
+       SET ({others}) = ROW({new_others})
+      FROM {next} AS new
+     WHERE {same_key} AND ROW({known_others})::record *<> ROW({new_others})::record
+"""
+_INSERT_NEW = """
+    INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+    SELECT {columns} FROM {next} AS new
+     WHERE NOT EXISTS (SELECT FROM {table} AS known WHERE {same_key})
+"""
 _OURS_NOW = "UPDATE howdah.{} SET target = %s WHERE target = %s"
+_COUNTED = """
+    SELECT setval({name}, next.last_value, next.is_called)
+      FROM {next} AS next, {known} AS known
+     WHERE next.last_value > known.last_value
+"""
 
 
 def _move_rows(conn: Connection[Any], target: Target, following: Target) -> Target:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns_of(conn, target.oid)))
-    conn.execute(sql.SQL("DELETE FROM {}").format(target.identifier))
-    conn.execute(
-        sql.SQL(_MOVE).format(table=target.identifier, columns=names, next=following.identifier)
-    )
-    _forget(conn, target.oid)
-    for table in ("sources", "rejects"):
-        conn.execute(sql.SQL(_OURS_NOW).format(sql.Identifier(table)), [target.oid, following.oid])
-    conn.execute(sql.SQL("DROP TABLE {}").format(following.identifier))
+    """Replace the rows of a table; its readers are not held up, its writers are."""
+    conn.execute(sql.SQL(_LOCK).format(target.identifier))
+    typed.align(conn, target, following)
+    key = [name for (name,) in conn.execute(_REFERRED, {"oid": target.oid})]
+    columns = writable(columns_of(conn, target.oid))
+    others = [n for n, c in columns.items() if n not in key and not c.is_always_identity]
+    queries = [_DELETE, _INSERT]
+    if key:
+        queries = [_DELETE_GONE, _INSERT_NEW, *([_UPDATE_KNOWN] if others else [])]
+    same = (sql.SQL("new.{0} = known.{0}").format(sql.Identifier(name)) for name in key)
+    names = {
+        "table": target.identifier,
+        "next": following.identifier,
+        "columns": _listed(columns),
+        "same_key": sql.SQL(" AND ").join(same),
+        "others": _listed(others),
+        "known_others": _listed(others, "known"),
+        "new_others": _listed(others, "new"),
+    }
+    for query in queries:
+        conn.execute(sql.SQL(query).format(**names))
+    _take_over(conn, target, following)
     return target
 
 
-def _value(conn: Connection[Any], query: Any, params: Any) -> Any:
-    row = conn.execute(query, params).fetchone()
-    return row and row[0]
+def _take_over(conn: Connection[Any], target: Target, following: Target) -> None:
+    """Have the target count on where the other table was, and its sources; drop that."""
+    known = aside.sequences(conn, target)
+    for column, sequence in aside.sequences(conn, following).items():
+        name = known[column].identifier.as_string(conn)
+        query = sql.SQL(_COUNTED)
+        conn.execute(
+            query.format(name=name, next=sequence.identifier, known=known[column].identifier)
+        )
+    _forget(conn, target)
+    for table in ("sources", "rejects"):
+        conn.execute(sql.SQL(_OURS_NOW).format(sql.Identifier(table)), [target.oid, following.oid])
+    conn.execute(sql.SQL("DROP TABLE {}").format(following.identifier))
+
+
+def _listed(names: Iterable[str], row: str | None = None) -> sql.Composed:
+    parts = [row] if row else []
+    return sql.SQL(", ").join(sql.Identifier(*parts, name) for name in names)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Event", "LoadReport", "Outcome", "Planned", "TablePlan", "Waiting"]
+__all__ = [
+    "BuildingIndexes",
+    "Event",
+    "LoadReport",
+    "Outcome",
+    "Planned",
+    "TablePlan",
+    "Waiting",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +25,26 @@ class Planned:
         sources: Files to load.
         skipped: Sources that are in the table and unchanged.
         bytes: Size of the files to load; streams count 0.
+        slowing: Indexes that will make a load of this size take some times as long, and
+            that `defer_indexes` would drop and build again.
     """
 
     table: str
     sources: int
     skipped: int
     bytes: int
+    slowing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildingIndexes:
+    """All is loaded, and indexes that were dropped for it are being built.
+
+    Attributes:
+        names: Their names.
+    """
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +109,8 @@ class Waiting:
     wait_s: float
 
 
-Event: TypeAlias = Planned | Outcome | Waiting
-"""What `on_event` of `load` is called with: one `Planned`, `Outcome`s that add up, `Waiting`s.
+Event: TypeAlias = Planned | Outcome | Waiting | BuildingIndexes
+"""What `on_event` of `load` is called with: one `Planned`, `Outcome`s that add up, and more.
 
 What was told of a task that has to be tried again is taken back by an `Outcome`
 of negative numbers.

@@ -17,16 +17,17 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.errors import HowdahError, Refused
-from howdah.loading import ledger, replacing
+from howdah.loading import indexes, ledger, rejects, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
-from howdah.loading.jobs import cannot_be_read_again, run, run_stream
+from howdah.loading.jobs import cannot_be_read_again, run, run_here, run_stream
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import ReaderOptions, SplittingReader, UnreadableSource, load_readers
 from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, Outcome, Planned
+from howdah.loading.sampling import is_safe
 from howdah.loading.session import Session
 from howdah.loading.sources import SourceFile
 from howdah.loading.target import Load, Target, existing, prepare
@@ -116,14 +117,23 @@ class Rounds:
         self._reading: dict[str, str] = {}  # which member, by the archive's name
         self._outcome = Outcome()
 
-    def load(self, files: list[SourceFile], workers: int) -> Outcome:
-        """Load files in rounds, until no crash can have taken what was reported (session.py)."""
+    def load(self, files: list[SourceFile], workers: int, *, tell_slowing: bool) -> Outcome:
+        """Load files in rounds, until no crash can have taken what was reported (session.py).
+
+        Args:
+            files: What to load.
+            workers: How many processes, a connection each.
+            tell_slowing: Look for indexes that slow a large load down, and say so.
+        """
         for number in count(1):
             self._session.begin_round()
             todo, skipped = self._call(lambda conn: _without_finished(conn, self._load, files))
             if number == 1:
                 size = sum(file.size_bytes for file in todo)
-                self._say(Planned(str(self._load.target), len(todo), skipped, size))
+                slow = tell_slowing and size >= indexes.SLOW_BYTES
+                slowing = self._call(self._deferrable) if slow else ()
+                named = self._replaced or self._load.target
+                self._say(Planned(str(named), len(todo), skipped, size, slowing))
                 self._outcome += Outcome(skipped=skipped)
             elif todo:
                 self._count_anew(todo)
@@ -132,12 +142,26 @@ class Rounds:
                 break
         return self._outcome
 
+    def _deferrable(self, conn: Connection[Any]) -> tuple[str, ...]:
+        return tuple(indexes.deferrable(conn, self._load.target))
+
     def _close(self, conn: Connection[Any]) -> None:
         """Put a table that was loaded aside in its place, and note the end; on disk then."""
         target = self._load.target
         if self._replaced is not None:
+            self._refuse_nothing(conn, self._replaced)
             target = replacing.put_in_place(conn, self._replaced, target)
         ledger.close(conn, dataclasses.replace(self._load, target=target), self._outcome)
+
+    def _refuse_nothing(self, conn: Connection[Any], replaced: Target) -> None:
+        """Leave a table as it is where nothing could be loaded that could replace its rows."""
+        if self._outcome.rejects and not self._outcome.records:
+            [first] = rejects.latest(conn, 1)
+            raise HowdahError(
+                f"Nothing could be loaded, so {replaced} keeps its old rows: {first.source}, "
+                f"{first.place}: {first.reason}.",
+                next_step="Mend the sources and run the same command again.",
+            )
 
     def _was_put_in_place(self) -> bool:
         """Note the end of a load whose table is in its place, the answer to that being lost."""
@@ -158,7 +182,16 @@ class Rounds:
             job = FilesJob(self._conninfo, self._load, (stream,))
             self._outcome += run_stream(job, self._say.and_check)
         todo = [file for file in todo if not file.is_stream]
-        if todo:
+        if (
+            len(todo) == 1
+            and todo[0].size_bytes <= CHUNK_BYTES
+            and is_safe(todo[0], self._load.options)
+        ):
+            # To start a worker takes longer than to load a small file.
+            job = FilesJob(self._conninfo, self._load, tuple(todo))
+            self._outcome += run_here(job, self._say)
+            self._say.check()
+        elif todo:
             self._load_files(todo, workers)
 
     def _count_anew(self, missing: list[SourceFile]) -> None:
@@ -203,7 +236,15 @@ class Rounds:
         return self._session.call(self._doing, work)
 
     def _jobs(self, files: list[SourceFile]) -> Iterator[Job]:
-        """Yield what the workers are to do: what takes longest first."""
+        """Yield what the workers are to do: what takes longest first, or merges in their order."""
+        into = self._load.target.columns
+        if into is not None and into.merges:
+            for file in files:
+                yield from self._jobs_of([file])
+        else:
+            yield from self._jobs_of(files)
+
+    def _jobs_of(self, files: list[SourceFile]) -> Iterator[Job]:
         large = sorted(
             (file for file in files if file.size_bytes > CHUNK_BYTES),
             key=lambda file: -file.size_bytes,
@@ -327,6 +368,9 @@ def _time_limit_s(job: Job) -> float | None:
 def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
     try:
         with open_file(file.path) as opened:
-            return splitter_of(opened, file.name, options)
+            reader = splitter_of(opened, file.name, options)
+            if reader is not None:
+                reader.start(opened)
+            return reader
     except (OSError, UnreadableSource):
         return None  # its worker will say what is wrong

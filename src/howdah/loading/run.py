@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,24 +18,19 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import ledger, rejects, replacing, schema
+from howdah.loading import aside, indexes, ledger, rejects, replacing, schema
 from howdah.loading.columns import Columns
 from howdah.loading.limits import Limits
-from howdah.loading.readers import (
-    ReaderOptions,
-    check_format,
-)
-from howdah.loading.records import json_text
+from howdah.loading.readers import ReaderOptions, check_format
 from howdah.loading.rejectlimit import RejectLimit
-from howdah.loading.report import Event, LoadReport, TablePlan
+from howdah.loading.report import Event, LoadReport
 from howdah.loading.rounds import Rounds
-from howdah.loading.sampling import sample
 from howdah.loading.session import Session
 from howdah.loading.slots import most_workers
 from howdah.loading.sources import find
-from howdah.loading.target import Load, Target, prepare
+from howdah.loading.target import Load, Target, found, prepare
 
-__all__ = ["latest_rejects", "load", "plan"]
+__all__ = ["latest_rejects", "load", "restore_indexes"]
 
 _MOST_WORKERS = 8
 """Workers by default, at most: each holds a connection slot of the server."""
@@ -50,6 +46,7 @@ def load(
     columns: Columns | None = None,
     truncate: bool = False,
     replace: bool = False,
+    defer_indexes: bool = False,
     stream_name: str | None = None,
     options: ReaderOptions | None = None,
     limits: Limits | None = None,
@@ -76,6 +73,8 @@ def load(
         truncate: Empty the table first.
         replace: Load into a table aside that takes the table's place when all is
             loaded: readers see all old rows or all new ones.
+        defer_indexes: Drop the table's indexes that are not unique for the time of the
+            load, and build them again at its end, however it ends.
         stream_name: The source's name for what comes from standard input: loading
             under the same name again replaces its rows. None: a name of its own.
         options: How the sources are to be read; a source that was loaded with
@@ -106,20 +105,28 @@ def load(
     def prepared(conn: Connection[Any]) -> Target:
         schema.install(conn)
         target = prepare(conn, name, columns, files, options)
+        indexes.restore_abandoned(conn, target)
         if truncate:
             replacing.truncate(conn, target)
         ledger.forget_if_emptied(conn, target)
         return target
 
-    with Session(conninfo, limits, say) as session, pg.explained(doing):
-        old = session.call(doing, prepared)
+    with Session(conninfo, limits, say) as session, pg.explained(doing), ExitStack() as stack:
+        target = old = session.call(doing, prepared)
         session.table = old.oid
-        target = session.call(doing, lambda conn: replacing.aside(conn, old)) if replace else old
+        # Each by a session of its own: locks say that they are needed until it ends.
+        if replace:
+            own = stack.enter_context(_own_session(conninfo))
+            target = stack.enter_context(aside.beside(own, old))
+        if defer_indexes:
+            own = stack.enter_context(_own_session(conninfo))
+            stack.enter_context(indexes.deferred(own, conninfo, target, say))
         now = session.call(doing, _clock)
         this = Load(target, now, now if again else None, options, limits)
         wanted = _workers(this, workers)
         wanted = session.call(doing, lambda conn: most_workers(conn, wanted))
-        outcome = Rounds(session, conninfo, this, say, old if replace else None).load(files, wanted)
+        rounds = Rounds(session, conninfo, this, say, old if replace else None)
+        outcome = rounds.load(files, wanted, tell_slowing=not (replace or defer_indexes))
     say.check()
     seconds = time.monotonic() - started
     return LoadReport(
@@ -137,51 +144,30 @@ def load(
     )
 
 
-def plan(
-    paths: Iterable[str | os.PathLike[str]],
-    *,
-    table: str = "documents",
-    columns: Columns | None = None,
-    options: ReaderOptions | None = None,
-) -> TablePlan:
-    """Return the table that a load of files would make, and its first rows; touch no database.
-
-    Args:
-        paths: As in `load`.
-        table: Its name.
-        columns: As in `load`; None: without a key and a column for the rest.
-        options: As in `load`.
-
-    Raises:
-        UsageError: A path or the table's name leads to nothing.
-        Refused: The files hold no records, or none with such a key.
-    """
-    from howdah.loading import typed
-
-    columns = columns or Columns()
-    found = sample(find(paths, stream_name="stdin"), options or ReaderOptions())
-    definitions = typed.planned(found, columns.key, columns.extra)
-    name = pg.TableName.parse(table)
-    return TablePlan(
-        table=str(name),
-        create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
-        columns=tuple(definitions),
-        rows=tuple(
-            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
-        ),
-    )
-
-
-def _shown(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json_text(value)
-
-
 def latest_rejects(dsn: str, most: int) -> list[rejects.Reject]:
     """Return the rejects that were kept last in a database, without their bytes, newest first."""
     with pg.connect(dsn) as conn:
         return rejects.latest(conn, most)
+
+
+def restore_indexes(table: str, *, dsn: str | None = None) -> list[str]:
+    """Build the indexes of a table again that a killed load has dropped.
+
+    Args:
+        table: Its name, as in `load`.
+        dsn: The database, as in `load`.
+
+    Returns:
+        The names of the indexes that were built.
+
+    Raises:
+        Refused: There is no such table.
+        HowdahError: An index could not be built.
+    """
+    name = pg.TableName.parse(table)
+    with pg.connect(_conninfo(dsn), application_name="howdah load") as conn:
+        schema.install(conn)
+        return indexes.restore_abandoned(conn, found(conn, name), wait=True)
 
 
 def _conninfo(dsn: str | None) -> str:
@@ -191,6 +177,10 @@ def _conninfo(dsn: str | None) -> str:
     from howdah.server import ensure_running  # a load into a named database does not need it
 
     return ensure_running().conninfo()
+
+
+def _own_session(conninfo: str) -> AbstractContextManager[Connection[Any]]:
+    return pg.connect(conninfo, application_name="howdah load")
 
 
 def _clock(conn: Connection[Any]) -> datetime:

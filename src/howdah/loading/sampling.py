@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from howdah.loading.inference import Kind, kinds_of
+from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
+from howdah.loading.inference import Kind, join, kinds_of
 from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
 from howdah.loading.pieces import read_pieces
-from howdah.loading.readers import Batch, ReaderOptions, SplittingReader
+from howdah.loading.readers import (
+    Batch,
+    ReaderOptions,
+    SplittingReader,
+    UnreadableSource,
+    load_readers,
+)
+from howdah.loading.readers.lines import CSV, NDJSON
 from howdah.loading.records import parse
 from howdah.loading.sources import SourceFile
 
-__all__ = ["Sample", "sample"]
+__all__ = ["Sample", "is_safe", "sample"]
 
 RECORDS_A_SOURCE = 1_000
 """How many records are looked at from a source's start."""
@@ -24,6 +33,9 @@ MOST_SOURCES = 20
 
 PLACES = 8
 """In how many places a large source is looked at, besides its start."""
+
+TIME_LIMIT_S = 60.0
+"""How long a process may look at one file, in seconds."""
 
 _PLACE_BYTES = 256 << 10
 _SHOWN = 10
@@ -47,22 +59,55 @@ class Sample:
         self.kinds = kinds_of(records, texts=texts, known=self.kinds)
         self.records += records[: _SHOWN - len(self.records)]
 
+    def include(self, other: Sample) -> None:
+        """Add what another sample has found."""
+        for name, kind in other.kinds.items():
+            self.kinds[name] = join(self.kinds.get(name, kind), kind)
+        self.records += other.records[: _SHOWN - len(self.records)]
+
 
 def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
     """Look at the starts of sources, and at places further on in large ones.
 
-    What cannot be read is left out: the load will say what is wrong with it.
+    What cannot be read is left out: the load will say what is wrong with it. Where
+    a library could crash or hang over a file, a process of its own looks at it.
     """
     found = Sample()
     steps = max(len(files) / MOST_SOURCES, 1)
-    for number in range(min(len(files), MOST_SOURCES)):
-        file = files[int(number * steps)]
+    chosen = [files[int(number * steps)] for number in range(min(len(files), MOST_SOURCES))]
+    risky: list[SourceFile] = []
+    for file in chosen:
         if file.is_stream:
             continue  # it can be read only once
-        try:
-            _look_into(file, options, found)
-        except Exception:  # noqa: BLE001, S112 - whatever a library throws at a bad file
-            continue
+        if is_safe(file, options):
+            found.include(_looked_into(file, options))
+        else:
+            risky.append(file)
+    if risky:
+        load_readers()
+        with ForkJoinPool(1) as pool:
+            for file in risky:
+                with suppress(WorkerDied, TaskTimedOut):
+                    found.include(
+                        pool.submit(_looked_into, file, options, timeout_s=TIME_LIMIT_S).result()
+                    )
+    return found
+
+
+def is_safe(file: SourceFile, options: ReaderOptions) -> bool:
+    """Say whether a file can be read in this process: its reader is ours, and all Python."""
+    try:
+        with open_file(file.path) as opened:
+            return isinstance(splitter_of(opened, file.name, options), NDJSON | CSV)
+    except (OSError, UnreadableSource):
+        return False
+
+
+def _looked_into(file: SourceFile, options: ReaderOptions) -> Sample:
+    """Return a file's sample: as far as it can be read."""
+    found = Sample()
+    with suppress(Exception):  # whatever a library throws at a bad file
+        _look_into(file, options, found)
     return found
 
 

@@ -15,7 +15,7 @@ __all__ = ["ddl", "install"]
 
 _DDL = "ledger.sql"
 
-_INSTALLED = "SELECT to_regclass('howdah.loads') IS NOT NULL"
+_INSTALLED = "SELECT to_regclass('howdah.indexes') IS NOT NULL  -- the last one that was added"
 
 
 def install(conn: Connection[Any]) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from howdah import pg
 from howdah.errors import Refused
-from howdah.loading.columns import MARK, Columns, columns_of, matched
+from howdah.loading.columns import MARK, Columns, columns_of, matched, writable
 from howdah.loading.limits import Limits
 from howdah.loading.readers.options import ReaderOptions
 
 if TYPE_CHECKING:
     from howdah.loading.sources import SourceFile
 
-__all__ = ["COLUMNS", "Load", "Target", "existing", "prepare"]
+__all__ = ["COLUMNS", "Load", "Target", "existing", "found", "prepare"]
 
 # The attributes last: a binary COPY then frames a record as one header and its text.
 COLUMNS = ("source", "loaded_at", "record", "attributes")
@@ -41,6 +41,7 @@ _LOOK_UP = """
            relname AS name,
            relkind IN ('r', 'p', 'f') AS is_table,
            coalesce(obj_description(pg_class.oid, 'pg_class'), '') AS comment,
+           row_security_active(pg_class.oid) AS has_row_security,
            array(SELECT attname::text || ' ' || format_type(atttypid, NULL)
                    FROM pg_catalog.pg_attribute
                   WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped) AS columns
@@ -109,6 +110,7 @@ class _Table:
     name: str
     is_table: bool
     comment: str
+    has_row_security: bool
     columns: list[str]
 
 
@@ -167,6 +169,20 @@ def existing(conn: Connection[Any], table: pg.TableName) -> bool:
     return _look_up(conn, table) is not None
 
 
+def found(conn: Connection[Any], table: pg.TableName) -> Target:
+    """Return the table of that name.
+
+    Raises:
+        Refused: There is none.
+    """
+    there = _look_up(conn, table)
+    if there is None:
+        raise Refused(
+            f"There is no table {table}.", next_step="Name it with --table NAME or SCHEMA.NAME."
+        )
+    return Target(there.oid, there.schema, there.name)
+
+
 def _target(conn: Connection[Any], found: _Table, columns: Columns | None) -> Target:
     target = Target(found.oid, found.schema, found.name)
     if not found.is_table:
@@ -185,7 +201,7 @@ def _target(conn: Connection[Any], found: _Table, columns: Columns | None) -> Ta
                 "each attribute in a column of its name: --as columns.",
             )
         columns = Columns()
-    columns = replace(columns, grows=found.comment == MARK)
+    columns = replace(columns, grows=found.comment == MARK, staged=found.has_row_security)
     return replace(target, columns=_checked(conn, target, columns))
 
 
@@ -199,11 +215,12 @@ _UNIQUE = """
                   JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = place)
                = (SELECT array_agg(name ORDER BY name) FROM unnest(%(key)s::text[]) AS name))
 """
+_COMPARED = "SELECT FROM {table} WHERE false GROUP BY {key}"
 
 
 def _checked(conn: Connection[Any], target: Target, columns: Columns) -> Columns:
     """Return the columns' plan with the key as the table spells it, if the table allows it."""
-    known = columns_of(conn, target.oid)
+    known = writable(columns_of(conn, target.oid))
     found = matched(columns.key, known)
     if missing := [name for name in columns.key if name not in found]:
         raise Refused(
@@ -215,17 +232,41 @@ def _checked(conn: Connection[Any], target: Target, columns: Columns) -> Columns
     if extra is not None and not (extra in known and known[extra].is_json):
         raise Refused(
             f"The table {target} has no json or jsonb column {extra} for the other attributes.",
-            next_step=f"Add it: ALTER TABLE {target} ADD COLUMN {extra} jsonb;",
+            next_step=f"Add it: {_statement(_ADD_EXTRA, target, [extra])};",
         )
-    if columns.on_conflict != "error" and columns.key:
+    if columns.merges and columns.key:
+        _check_key(conn, target, columns)
+    return columns
+
+
+_ADD_EXTRA = "ALTER TABLE {table} ADD COLUMN {columns} jsonb"
+_ADD_INDEX = "CREATE UNIQUE INDEX ON {table} ({columns})"
+
+
+def _check_key(conn: Connection[Any], target: Target, columns: Columns) -> None:
+    """Raise Refused where rows cannot be found by the key."""
+    names = ", ".join(columns.key)
+    if not columns.updates_only:
         row = conn.execute(_UNIQUE, {"oid": target.oid, "key": list(columns.key)}).fetchone()
         if row is None or not row[0]:
             raise Refused(
-                f"The table {target} has no unique index on {', '.join(columns.key)}, "
+                f"The table {target} has no unique index on {names}, "
                 "by which a conflict could be seen.",
-                next_step=f"Make one: CREATE UNIQUE INDEX ON {target} ({', '.join(columns.key)});",
+                next_step=f"Make one: {_statement(_ADD_INDEX, target, columns.key)};",
             )
-    return columns
+    key = sql.SQL(", ").join(map(sql.Identifier, columns.key))
+    try:
+        conn.execute(sql.SQL(_COMPARED).format(table=target.identifier, key=key))
+    except errors.UndefinedFunction as exc:
+        raise Refused(
+            f"The key {names} of {target} has a type whose values cannot be compared.",
+            next_step="Choose other columns with --key or --update-on.",
+        ) from exc
+
+
+def _statement(query: LiteralString, target: Target, names: Sequence[str]) -> str:
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL(query).format(table=target.identifier, columns=columns).as_string()
 
 
 def _look_up(conn: Connection[Any], table: pg.TableName) -> _Table | None:

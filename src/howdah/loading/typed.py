@@ -8,18 +8,24 @@ to stay as they are removes the comment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psycopg import Connection, sql
+import psycopg
+from psycopg import Connection, errors, sql
 
+from howdah import pg
 from howdah.errors import Refused
-from howdah.loading.columns import MARK, columns_of, matched
+from howdah.loading.columns import MARK, Column, column_name, columns_of, matched
 from howdah.loading.inference import Kind, join, kind_of_type, kinds_of, sql_type
+from howdah.loading.locking import in_short_locks
 from howdah.loading.readers import Batch, Rows
 from howdah.loading.records import parse
 from howdah.loading.sampling import Sample
 
-__all__ = ["create", "planned", "statement", "widen"]
+if TYPE_CHECKING:
+    from howdah.loading.target import Target  # which stands above us
+
+__all__ = ["align", "create", "planned", "statement", "widen"]
 
 MOST_COLUMNS = 1600
 """Source: https://www.postgresql.org/docs/current/limits.html."""
@@ -35,7 +41,10 @@ def planned(sample: Sample, key: Sequence[str], extra: str | None) -> dict[str, 
         Refused: There are no records to tell by, more columns than a table may have, or no
             such key among them.
     """
-    kinds = {name: kind for name, kind in sample.kinds.items() if name != extra}
+    kinds: dict[str, Kind] = {}
+    for attribute, kind in sample.kinds.items():
+        if (name := column_name(attribute)) != extra:
+            kinds[name] = join(kinds.get(name, kind), kind)
     if not kinds:
         raise Refused(
             "No record could be read from which the table's columns could be told.",
@@ -89,13 +98,12 @@ _ALTER = "ALTER TABLE {table} {changes}"
 _ADD = "ADD COLUMN {name} {type}"
 _WIDEN = "ALTER COLUMN {name} TYPE {type} USING {value}"
 
+# A column's values as texts: the same whatever the role or the database has set.
+_AS_TEXT = {"TimeZone": "UTC", "extra_float_digits": "1"}
+
 
 def widen(
-    conn: Connection[Any],
-    table: sql.Identifier,
-    oid: int,
-    extra: str | None,
-    batches: Iterable[Batch],
+    conn: Connection[Any], target: Target, extra: str | None, batches: Sequence[Batch]
 ) -> bool:
     """Widen the columns of a table so that they hold what these records hold.
 
@@ -105,34 +113,87 @@ def widen(
         Whether anything had to be changed.
 
     Raises:
-        Refused: The table would have too many columns.
+        Refused: Something depends on a column, so that it cannot be widened, or the
+            table would have too many.
+        psycopg.errors.LockNotAvailable: Others held locks on the table all the time.
     """
-    conn.execute(sql.SQL(_LOCK).format(table))
-    columns = columns_of(conn, oid)
     needed = _kinds_in(batches)
-    found = matched(needed, columns)
-    changes = []
-    for name, kind in needed.items():
-        column = columns.get(found.get(name, ""))
-        if column is None:
-            if extra is None:
-                changes.append(_added(name, kind))
-            continue
-        before = kind_of_type(column.type)
-        if before is None:  # a type of someone else's choice
-            continue
-        wanted = sql_type(join(before, kind))
-        if wanted != column.type:
-            changes.append(_widened(column.name, wanted))
-    if len(columns) + len(changes) > MOST_COLUMNS and any(name not in found for name in needed):
+    if not _changes(needed, columns_of(conn, target.oid), extra):
+        return False
+
+    def change() -> bool:
+        conn.execute(sql.SQL(_LOCK).format(target.identifier))
+        # Another worker may have widened it while we waited for the lock.
+        changes = _changes(needed, columns_of(conn, target.oid), extra)
+        _alter(conn, target, changes)
+        return bool(changes)
+
+    return in_short_locks(conn, change)
+
+
+def align(conn: Connection[Any], target: Target, other: Target) -> None:
+    """Give a table the columns and types that another one was widened to.
+
+    Raises:
+        Refused: As `widen` does.
+    """
+    columns = columns_of(conn, target.oid)
+    changes = {}
+    for name, column in columns_of(conn, other.oid).items():
+        kind = kind_of_type(column.type)
+        if kind is not None and (name not in columns or columns[name].type != column.type):
+            changes[name] = _widened(name, column.type) if name in columns else _added(name, kind)
+    _alter(conn, target, changes)
+
+
+def _alter(conn: Connection[Any], target: Target, changes: Mapping[str, sql.Composed]) -> None:
+    if not changes:
+        return
+    listed = sql.SQL(", ").join(changes.values())
+    try:
+        with conn.transaction(), pg.settings(conn, _AS_TEXT):
+            conn.execute(sql.SQL(_ALTER).format(table=target.identifier, changes=listed))
+    except psycopg.Error as exc:
+        state = exc.sqlstate or ""
+        if state[:2] not in _BLAMES_THE_TABLE or isinstance(exc, errors.InsufficientPrivilege):
+            raise
+        why = " ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
         raise Refused(
-            f"The records have more attributes than a table's {MOST_COLUMNS:,} columns.",
-            next_step="Name a column for the rest with --extra, or load without --as columns.",
-        )
-    if changes:
-        listed = sql.SQL(", ").join(changes)
-        conn.execute(sql.SQL(_ALTER).format(table=table, changes=listed))
-    return bool(changes)
+            f"The records do not fit {target}, and it cannot be altered: {' '.join(why.split())}.",
+            next_step=f"Make room for them yourself, with what depends on it: {_by_hand(changes)}. "
+            "Then run the same command again: it goes on where it stopped.",
+        ) from exc
+
+
+_BLAMES_THE_TABLE = {"0A", "22", "23", "2B", "42", "54"}
+"""Classes of SQLSTATE that say that the table, or what depends on it, forbids a change.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+
+def _by_hand(changes: Mapping[str, sql.Composed]) -> str:
+    return ", ".join(change.as_string().partition(" USING ")[0] for change in changes.values())
+
+
+def _changes(
+    needed: Mapping[str, Kind], columns: Mapping[str, Column], extra: str | None
+) -> dict[str, sql.Composed]:
+    """Return, by column, what must be changed of a table so that it holds these kinds."""
+    found = matched(needed, [name for name in columns if name != extra])
+    changes: dict[str, sql.Composed] = {}
+    kinds: dict[str, Kind] = {}
+    for attribute, kind in needed.items():
+        name = found.get(attribute, column_name(attribute))
+        if name not in columns:
+            if extra is None:
+                kinds[name] = join(kinds.get(name, kind), kind)
+                changes[name] = _added(name, kinds[name])
+        elif attribute in found and (before := kind_of_type(columns[name].type)) is not None:
+            wanted = sql_type(join(before, kind))
+            if wanted != columns[name].type:
+                changes[name] = _widened(name, wanted)
+    return changes
 
 
 def _added(name: str, kind: Kind) -> sql.Composed:
@@ -152,7 +213,7 @@ def _type(name: str) -> sql.SQL:
     return sql.SQL(name)
 
 
-def _kinds_in(batches: Iterable[Batch]) -> dict[str, Kind]:
+def _kinds_in(batches: Sequence[Batch]) -> dict[str, Kind]:
     kinds: dict[str, Kind] = {}
     for batch in batches:
         pieces = batch.pieces() if isinstance(batch, Rows) else iter([batch])

@@ -9,9 +9,9 @@ never the job's.
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, BinaryIO
@@ -30,6 +30,7 @@ from howdah.loading.readers import (
     ReaderOptions,
     Rows,
     SplittingReader,
+    UnreadableSource,
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
@@ -232,7 +233,8 @@ class _FileLoader:
             self._say(Outcome(sources=1, **counts))
 
     def _pieces(self, file: SourceFile, source: Opened) -> Iterator[Piece]:
-        if self._load.target.columns is not None and source.name == file.name:
+        whole_file = source.name == file.name and not file.is_stream
+        if self._load.target.columns is not None and whole_file:
             rows = _rows_of(file, self._load.options)
             if rows is not None:
                 return iter([rows])
@@ -326,16 +328,15 @@ def _commit_chunk(
 
 def _rows_of(file: SourceFile, options: ReaderOptions) -> Rows | None:
     """Return a file as rows that COPY can take, where it is such a file."""
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_file(file.path))
+    with suppress(OSError, UnreadableSource), open_file(file.path) as opened:
         reader = splitter_of(opened, file.name, options)
-        if reader is None:
-            return None
-        start = reader.start(opened)
-        rows = reader.rows(opened, start, file.size_bytes - start, 1)
-        if rows is not None:
-            stack.pop_all()  # it is read later
-        return rows
+        if reader is not None:
+            start = reader.start(opened)
+            rows = reader.rows(opened, start, file.size_bytes - start, 1)
+            if rows is not None:
+                deque(rows.blocks(), maxlen=0)  # it is sent when the file is closed
+                return rows
+    return None
 
 
 def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], None]) -> Outcome:

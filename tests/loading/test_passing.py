@@ -1,0 +1,199 @@
+"""CSV that is passed on to COPY gives the rows that reading it here gives."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import howdah
+from howdah.loading.inference import Kind
+from howdah.loading.passing import checked
+from howdah.loading.rows import Unfit
+
+TOKENS = [
+    *(
+        b"a",
+        b"1",
+        b"007",
+        b"1.50",
+        b"0.5",
+        b"0.10000000000000001",
+        b"-0.0",
+        b"12345678901234567890",
+    ),
+    *(b"true", b"1e5", b"2024-01-02", b"2024-01-02 10:00", b"2024-01-02T10:00:00Z", b" ", b"NULL"),
+    *(
+        b'{"x": 1}',
+        b'"{""x"": 1}"',
+        b'"x"',
+        b'""',
+        b'"',
+        b'"a""b"',
+        b'"a\nb"',
+        b'"a\r\nb"',
+        b'a"b"c',
+    ),
+    *(b"\\.", b"\\N", b"\\", b"\0", b"\xff", "é".encode(), b"\r", b"\t"),
+]
+CELLS = st.sampled_from([*TOKENS, b"", b"5", b"2024-03-04"])
+GOOD = st.lists(CELLS, min_size=4, max_size=4).map(b",".join)
+ODD = st.lists(st.sampled_from([*TOKENS, b",", b",", b"\n", b'"\n"']), max_size=9).map(b"".join)
+ENDS = st.sampled_from([b"\n", b"\n", b"\r\n"])
+LINES = st.lists(st.tuples(GOOD | ODD, ENDS).map(b"".join), min_size=1, max_size=6).map(b"".join)
+HEADS = st.sampled_from([b"a,b,c,d\n", b"\xef\xbb\xbfa,b,c,d\n", b"a,b,c,d\r\n", b"d,c,b,a\n"])
+
+EXISTING = "CREATE TABLE {} (a text, b bigint, c jsonb DEFAULT '[]', d timestamp)"
+
+numbers = itertools.count()
+
+
+def outcome(ask, table):
+    rows = ask(f"SELECT t::text FROM {table} AS t ORDER BY 1")
+    types = ask(f"SELECT attname::text, atttypid::regtype::text FROM pg_attribute "
+                f"WHERE attrelid = '{table}'::regclass AND attnum > 0 ORDER BY 1")  # fmt: skip
+    bad = ask(f"SELECT record, content FROM howdah.rejects WHERE target = '{table}'::regclass "
+              "ORDER BY 1, 2")  # fmt: skip
+    return rows, types, bad
+
+
+@pytest.mark.parametrize("grows", [False, True])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@example(b"a,b,c,d\n", b'5" pipe,1,{},2024-01-02\n\\.\n"x"y,1,2,\n')
+@example(b"a,b,c,d\n", b"x,1,abc,\n\n,,,\r\n1,2\n1,2,3,4,5\n")
+@given(HEADS, LINES)
+def test_file_gives_the_same_table_passed_on_or_read(dsn, ask, tmp_path, grows, head, lines):
+    number = next(numbers)
+    made = []
+    for way, wrap in (("passed", bytes), ("read", gzip.compress)):
+        table = f"{way}_{number}"
+        path = tmp_path / f"{table}.csv{'.gz' if way == 'read' else ''}"
+        if grows:  # what is in the table is of narrow types
+            (tmp_path / "first.csv").write_bytes(b"a,b,c,d\n1,2,3,4\n")
+            howdah.load([tmp_path / "first.csv"], dsn=dsn, table=table, columns=howdah.Columns())
+        else:
+            ask(EXISTING.format(table))
+        path.write_bytes(wrap(head + lines))
+        report = howdah.load([path], dsn=dsn, table=table, workers=1)
+        made.append((*outcome(ask, table), report.records, report.rejects))
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b"a,1\nb,2\n",
+        b"a,1\nb,2",
+        b'"a ""q"", b",1\n"two\nlines",2\r\n',
+        b",\n",
+        b'"",""\n',
+        b'",\n,",-5\n',
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_ordinary_rows_pass_as_they_are_however_they_are_cut(rows, size):
+    blocks = [rows[place : place + size] for place in range(0, len(rows), size)]
+
+    assert b"".join(checked(blocks, (Kind.TEXT, Kind.INTEGER), ",")) == rows
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b'5" pipe,1\n',
+        b'a"b"c,1\n',
+        b'"a"b,1\n',
+        b'"a" ,1\n',
+        b"a\rb,1\n",
+        b"\n",
+        b"a\n",
+        b"a,1,\n",
+        b"\\.\n",
+        b'"a\n\\.\n",1\n',
+        b'"a,1\n',
+        b"a,007\n",
+        b"a, 1\n",
+        b"a,+1\n",
+        b"a,1.5\n",
+        b'a,"01"\n',
+    ],
+)
+@pytest.mark.parametrize("size", [1000, 1 << 30])
+def test_odd_rows_do_not_pass(rows, size):
+    data = b"fine,1\n" + rows + b"fine,2\n"
+    blocks = [data[place : place + size] for place in range(0, len(data), size)]
+
+    with pytest.raises(Unfit):
+        list(checked(blocks, (Kind.TEXT, Kind.INTEGER), ","))
+
+
+def test_row_longer_than_what_is_looked_at_at_once_does_not_pass():
+    blocks = [b'"', *[b"x" * 65_536] * 17, b'",1\n']
+
+    with pytest.raises(Unfit):
+        list(checked(blocks, (Kind.TEXT, Kind.INTEGER), ","))
+
+
+FORMS = [
+    (Kind.DOUBLE, ["0.5", "-1.25", "7", "123456789012345", "1e-07", "0.8444218515250481"]),
+    (Kind.NUMERIC, ["1.50", "12345678901234567890", "-3", "1e5"]),
+    (Kind.BOOLEAN, ["true", "false"]),
+    (Kind.DATE, ["2024-01-02"]),
+    (Kind.TIMESTAMP, ["2024-01-02", "2024-01-02T10:00", "2024-01-02 10:00:00.123456"]),
+    (Kind.TIMESTAMPTZ, ["2024-01-02T10:00:00Z", "2024-01-02 10:00+05:30"]),
+    (Kind.UUID, ["123e4567-e89b-12d3-a456-426614174000"]),
+    (Kind.TEXT, ["007", " x ", "NaN"]),
+    (None, ["007", "anything"]),
+]
+ALL_FORMS = sorted({text for _, texts in FORMS for text in texts} | {"0.10", "1.0", "-0.0", "t"})
+
+
+@pytest.mark.parametrize(("kind", "known"), FORMS)
+def test_values_pass_that_their_column_keeps_and_no_others(kind, known):
+    from howdah.loading.inference import fits
+
+    for text in ALL_FORMS:
+        row = f"{text},\n".encode()
+        keeps = kind is None or fits(text, kind, texts=True)
+        assert keeps or text not in known
+        if keeps:
+            assert list(checked([row], (kind, Kind.TEXT), ",")) == [row]
+        else:
+            with pytest.raises(Unfit):
+                list(checked([row], (kind, Kind.TEXT), ","))
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_delimiters_are_loaded_alike(dsn, ask, tmp_path, delimiter):
+    path = tmp_path / "a.csv"
+    rows = [["n", "word", "x"], ["1", "a,b", "0.5"], ["2", "c", "1"], ["3", "", ""]]
+    path.write_text("".join(delimiter.join(row) + "\n" for row in rows))
+
+    howdah.load([path], dsn=dsn, table="t", columns=howdah.Columns())
+
+    assert ask("SELECT * FROM t ORDER BY n") == [(1, "a,b", 0.5), (2, "c", 1), (3, "", None)]
+
+
+def test_passing_on_sends_what_the_file_holds(dsn, tmp_path):
+    """A table of many columns, large enough for several blocks and chunks."""
+    path = tmp_path / "wide.csv"
+    with path.open("w") as file:
+        file.write(",".join(f"c{n}" for n in range(20)) + "\n")
+        for row in range(60_000):
+            file.write(",".join(str(row * n) for n in range(19)) + f',"row ""{row}"""\n')
+
+    report = howdah.load([path], dsn=dsn, table="wide", columns=howdah.Columns(), workers=2)
+
+    assert (report.records, report.rows, report.rejects) == (60_000, 60_000, 0)
+    with psycopg.connect(dsn) as conn:
+        sums = conn.execute("SELECT sum(c1), sum(c18), min(c19), count(DISTINCT c19) FROM wide")
+        total = sum(range(60_000))
+        assert sums.fetchone() == (total, 18 * total, 'row "0"', 60_000)
