@@ -75,7 +75,7 @@ def test_indexes_are_gone_during_the_load_and_back_after_it(dsn, ask, indexes, t
     (planned, before, _), (building, during, kept) = seen
     assert isinstance(planned, Planned)
     assert isinstance(building, BuildingIndexes)
-    assert (before, during) == (5, 1)
+    assert (before, during) == (1, 1)
     assert set(building.names) == set(kept) == DEFERRED
     assert report.records == 1_000
     assert ask(INDEXES) == indexes

@@ -279,7 +279,8 @@ def is_bound(conn: Connection[Any], target: Target) -> bool:
 
 def _as_it_is(text: str) -> sql.SQL:
     """Return what the server itself wrote, for a statement."""
-    return sql.SQL(text.replace("{", "{{").replace("}", "}}"))
+    escaped = text.replace("{", "{{").replace("}", "}}")
+    return sql.SQL(escaped)  # ty: ignore[invalid-argument-type]
 
 
 def _value(conn: Connection[Any], query: Any, params: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
@@ -102,7 +102,9 @@ class IntoColumns:
         )
         return copy_in(self._conn, command, blocks)
 
-    def _force(self, option: str, names: Iterable[str], *, is_text: bool) -> sql.Composable:
+    def _force(
+        self, option: LiteralString, names: Iterable[str], *, is_text: bool
+    ) -> sql.Composable:
         those = [name for name in names if self._columns[name].is_text == is_text]
         if not those:
             return sql.SQL("")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import Connection, errors, sql
@@ -108,7 +108,7 @@ def _rename(
     return replace(target, oid=following.oid)
 
 
-def _rename_one(conn: Connection[Any], kind: str, name: sql.Identifier, new: str) -> None:
+def _rename_one(conn: Connection[Any], kind: LiteralString, name: sql.Identifier, new: str) -> None:
     query = sql.SQL("ALTER {} {} RENAME TO {}")
     conn.execute(query.format(sql.SQL(kind), name, sql.Identifier(new)))
 
@@ -171,7 +171,7 @@ def _move_rows(conn: Connection[Any], target: Target, following: Target) -> Targ
         "new_others": _listed(others, "new"),
     }
     for query in queries:
-        conn.execute(sql.SQL(query).format(**names))
+        conn.execute(sql.SQL(query).format(**names))  # ty: ignore[invalid-argument-type]
     _take_over(conn, target, following)
     return target
 

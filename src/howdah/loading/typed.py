@@ -210,7 +210,7 @@ def _widened(name: str, wanted: str) -> sql.Composed:
 
 def _type(name: str) -> sql.SQL:
     """Return a type's name, which is one of ours, for a statement."""
-    return sql.SQL(name)
+    return sql.SQL(name)  # ty: ignore[invalid-argument-type]
 
 
 def _kinds_in(batches: Sequence[Batch]) -> dict[str, Kind]:
