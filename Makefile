@@ -34,6 +34,7 @@ lint:
 bench:
 	@tools/setup all,dev
 	$(PYTHON) bench/load.py
+	$(PYTHON) bench/update.py
 	$(PYTHON) bench/forkjoin.py
 	$(PYTHON) bench/writer.py
 

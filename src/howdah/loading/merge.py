@@ -121,7 +121,7 @@ class Stage:
         return f"howdah stage {self.target.oid}"
 
     def make(self) -> None:
-        """Make the stage where it is missing."""
+        """Make the stage where it is missing, and empty it where it is there."""
         row = self.conn.execute(_EXISTS, [f'pg_temp."{self._table}"']).fetchone()
         if row is None or not row[0]:
             create = sql.SQL(_CREATE).format(
@@ -131,6 +131,8 @@ class Stage:
             )
             self.conn.execute(create)
             self.conn.execute(sql.SQL(_NUMBER).format(stage=self.name))
+        else:
+            self.conn.execute(sql.SQL("DELETE FROM {}").format(self.name))
 
     def drop(self) -> None:
         """Drop the stage: the target's columns are about to change."""
@@ -141,7 +143,7 @@ class Stage:
         return self._sets.setdefault(columns, len(self._sets))
 
     def merge(self, columns: Sequence[str] | None) -> int:
-        """Merge the staged rows, empty the stage, and return how many rows were written.
+        """Merge the staged rows, and return how many rows were written.
 
         Args:
             columns: What all of the rows bring; None: what their sets say.
@@ -155,7 +157,6 @@ class Stage:
             self.conn.execute(self._composed(_NUMBER_ROUNDS))
             rounds = self.conn.execute(self._composed(_ROUNDS)).fetchall()
             written = sum(self._write(sets[n], _ROUND, set=n, round=place) for place, n in rounds)
-        self.conn.execute(self._composed("DELETE FROM {stage}"))
         self._sets.clear()
         return written
 
