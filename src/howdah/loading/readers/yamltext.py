@@ -71,7 +71,8 @@ def _events(source: Any) -> Iterator[Any]:
     import yaml
 
     # libyaml's parser where PyYAML was built with it: ten times as fast.
-    return yaml.parse(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    events: Iterator[Any] = yaml.parse(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return events
 
 
 def _holds_values(text: str, *, whole: bool) -> bool:
