@@ -32,11 +32,14 @@ lint:
 	.venv/bin/lint-imports --config pyproject.toml
 
 bench:
-	@tools/setup all,dev
+	@tools/setup all,bench
 	$(PYTHON) bench/load.py
+	$(PYTHON) bench/peers.py --out docs/pictures
+	$(PYTHON) bench/documents.py
+	$(PYTHON) bench/scaling.py
 	$(PYTHON) bench/update.py
-	$(PYTHON) bench/forkjoin.py
 	$(PYTHON) bench/writer.py
+	$(PYTHON) bench/forkjoin.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
