@@ -367,6 +367,24 @@ def test_attribute_without_a_column_is_a_reject_where_there_is_none_for_the_rest
     ]
 
 
+def test_column_that_is_generated_is_not_widened(dsn, ask, tmp_path):
+    howdah.load([write(tmp_path / "a.ndjson", {"n": 1})], dsn=dsn, table="t", columns=INTO_COLUMNS)
+    ask("ALTER TABLE t ADD twice bigint GENERATED ALWAYS AS (abs(1)) STORED")
+
+    report = howdah.load(
+        [write(tmp_path / "b.ndjson", {"n": 2, "twice": "x", "new": 1})], dsn=dsn, table="t"
+    )
+
+    assert (report.records, report.rejects) == (1, 0)
+    assert ask("SELECT n, twice, new FROM t ORDER BY n") == [(1, 1, None), (2, 1, 1)]
+
+
+def test_dry_run_shows_values_under_the_names_of_their_columns(tmp_path):
+    planned = plan([write(tmp_path / "a.ndjson", {"ctid": 1, "x" * 80: 2}, {})])
+
+    assert planned.rows[0] == ("1", "2")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_table_with_generated_columns_takes_its_own_export(dsn, ask, tmp_path, suffix):
     ask("CREATE TABLE t (n int, twice int GENERATED ALWAYS AS (n * 2) STORED)")

@@ -214,6 +214,21 @@ def test_failed_load_builds_them_and_tells_of_the_failure(dsn, ask, indexes, lar
     assert ask(KEPT) == []
 
 
+def test_load_that_loses_its_connections_builds_them_all_the_same(howdah, ask, indexes, large):
+    loading = start_and_wait(howdah, ask, large, "--workers", 1)
+    ask("""
+        SELECT pg_terminate_backend(pid)
+          FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'howdah load'
+    """)
+    _, errors = loading.communicate(timeout=60)
+
+    assert "Traceback" not in errors
+    wait_until(lambda: ask(INDEXES) == indexes and ask(KEPT) == [])
+    assert howdah("load", large, "--table", "t").returncode == 0
+    assert ask("SELECT count(*), count(DISTINCT n) FROM t") == [(200_000, 200_000)]
+
+
 def test_index_that_cannot_hold_the_new_rows_is_told_and_kept(dsn, ask, tmp_path):
     ask("""
         CREATE TABLE t (n int, pad text);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from itertools import count
 
 import pytest
@@ -144,6 +145,45 @@ def test_of_rows_with_one_key_the_last_one_counts_in_all_of_a_large_file(dsn, as
 
     howdah.load([small, large], dsn=dsn, table="t", columns=UPDATE, again=True)
     assert ask("SELECT n FROM t WHERE id = 7") == [299_007]
+
+
+def test_files_that_bring_other_columns_share_a_transaction(dsn, ask, tmp_path):
+    ask("CREATE TABLE t (id int PRIMARY KEY, a int, b int, c int)")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for number in range(30):
+            name = "abc"[number % 3]
+            lines = {"id": number, name: 1}, {"id": number + 1, name: 2}
+            member = ndjson(tmp_path / f"{number:02}.ndjson", *lines)
+            archive.write(member, member.name)
+            archive.writestr(f"{number:02}.csv", f"id,{name}\n{100 + number},7\n")
+
+    report = howdah.load([tmp_path / "all.zip"], dsn=dsn, table="t", columns=UPDATE)
+
+    assert (report.records, report.rejects) == (90, 0)
+    assert ask("SELECT count(*), sum(a), sum(b), sum(c) FROM t") == [
+        (61, 30 + 70, 30 + 70, 30 + 70)
+    ]
+    assert ask("SELECT id, a, b, c FROM t WHERE id IN (0, 1, 100) ORDER BY id") == [
+        (0, 1, None, None), (1, 2, 1, None), (100, 7, None, None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [False, True], ids=["files", "members of an archive"])
+def test_small_files_are_merged_in_their_order_in_one_transaction(dsn, ask, tmp_path, wrap):
+    ask("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    paths = [tmp_path / f"{number * 37 % 60}.csv" for number in range(60)]
+    for number, path in enumerate(paths):
+        path.write_text(f"id,n\n1,{number}\n2,{-number}\n")
+    if wrap:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            for path in paths:
+                archive.write(path, path.name)
+        paths = [tmp_path / "all.zip"]
+
+    report = howdah.load(paths, dsn=dsn, table="t", columns=UPDATE)
+
+    assert (report.records, report.chunks) == (120, 1)
+    assert ask("SELECT * FROM t ORDER BY id") == [(1, 59), (2, -59)]
 
 
 def test_rows_whose_key_is_null_meet_no_others(dsn, ask, tmp_path):

@@ -69,6 +69,7 @@ def outcome(ask, table):
 )
 @example(b"a,b,c,d\n", b'5" pipe,1,{},2024-01-02\n\\.\n"x"y,1,2,\n')
 @example(b"a,b,c,d\n", b"x,1,abc,\n\n,,,\r\n1,2\n1,2,3,4,5\n")
+@example(b"\xef\xbb\xbfa,b,c,d\n", b"\n\n\na,a,a,\xff\r\n")
 @given(HEADS, LINES)
 def test_file_gives_the_same_table_passed_on_or_read(dsn, ask, tmp_path, grows, head, lines):
     number = next(numbers)

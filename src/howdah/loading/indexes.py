@@ -22,7 +22,7 @@ from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
 from howdah import pg
-from howdah.errors import HowdahError
+from howdah.errors import HowdahError, NoDatabase
 from howdah.loading.guard import Guard
 from howdah.loading.locking import in_short_locks
 from howdah.loading.report import BuildingIndexes, Event
@@ -119,22 +119,30 @@ def deferred(
                 yield
             except BaseException:
                 with suppress(HowdahError):  # the first error is the cause
-                    _end(conn, target, guard)
+                    _end(conn, conninfo, target, guard)
                 raise
             say(BuildingIndexes(tuple(dropped)))
-            _end(conn, target, guard)
+            _end(conn, conninfo, target, guard)
     finally:
         if not conn.closed:
             conn.execute(_UNLOCK, [_lock_name(target)])
 
 
-def _end(conn: Connection[Any], target: Target, guard: Guard) -> None:
+def _end(conn: Connection[Any], conninfo: str, target: Target, guard: Guard) -> None:
     """Build the indexes again; what ends us meanwhile leaves it to the guard."""
     try:
-        restore(conn, target)
+        try:
+            restore(conn, target)
+        except HowdahError:
+            if not conn.closed:
+                raise
+            # The server was away for a while, and the load has gone on.
+            with pg.connect(conninfo, application_name="howdah load") as again:
+                restore_abandoned(again, target, wait=True)
+    except NoDatabase:
+        raise  # it is still away: the guard waits for it
     except HowdahError:
-        if not conn.closed:
-            guard.dismiss()  # it could not build them either
+        guard.dismiss()  # it could not build them either
         raise
     guard.dismiss()
 

@@ -146,7 +146,8 @@ class Stage:
         """Merge the staged rows, and return how many rows were written.
 
         Args:
-            columns: What all of the rows bring; None: what their sets say.
+            columns: What all of the rows bring; None: what their sets say, of which some
+                may have no rows: those of the next ones are numbered already.
         """
         sets = list(self._sets) if columns is None else [tuple(columns)]
         if not self.into.merges or not self.into.key:
@@ -157,7 +158,6 @@ class Stage:
             self.conn.execute(self._composed(_NUMBER_ROUNDS))
             rounds = self.conn.execute(self._composed(_ROUNDS)).fetchall()
             written = sum(self._write(sets[n], _ROUND, set=n, round=place) for place, n in rounds)
-        self._sets.clear()
         return written
 
     def _write(self, columns: Sequence[str], rows: LiteralString, **numbers: int) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from howdah import pg
 from howdah.loading import typed
-from howdah.loading.columns import Columns
+from howdah.loading.columns import Columns, column_name
 from howdah.loading.readers.options import ReaderOptions
 from howdah.loading.records import json_text
 from howdah.loading.report import TablePlan
@@ -44,10 +45,13 @@ def plan(
         table=str(name),
         create=typed.statement(name.identifier, definitions, columns.key).as_string() + ";",
         columns=tuple(definitions),
-        rows=tuple(
-            tuple(_shown(record.get(column)) for column in definitions) for record in found.records
-        ),
+        rows=tuple(_row(record, definitions) for record in found.records),
     )
+
+
+def _row(record: Mapping[str, Any], columns: Iterable[str]) -> tuple[str | None, ...]:
+    values = {column_name(attribute): value for attribute, value in record.items()}
+    return tuple(_shown(values.get(column)) for column in columns)
 
 
 def _shown(value: object) -> str | None:

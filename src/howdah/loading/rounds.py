@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
 from typing import Any, TypeVar
 
 from psycopg import Connection
@@ -239,8 +239,9 @@ class Rounds:
         """Yield what the workers are to do: what takes longest first, or merges in their order."""
         into = self._load.target.columns
         if into is not None and into.merges:
-            for file in files:
-                yield from self._jobs_of([file])
+            for large, group in groupby(files, key=lambda file: file.size_bytes > CHUNK_BYTES):
+                for some in ([file] for file in group) if large else [list(group)]:
+                    yield from self._jobs_of(some)
         else:
             yield from self._jobs_of(files)
 

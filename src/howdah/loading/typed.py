@@ -128,7 +128,8 @@ def widen(
         _alter(conn, target, changes)
         return bool(changes)
 
-    return in_short_locks(conn, change)
+    # Other workers hold their locks for as long as a chunk takes.
+    return in_short_locks(conn, change, longest_s=20)
 
 
 def align(conn: Connection[Any], target: Target, other: Target) -> None:
@@ -181,6 +182,7 @@ def _changes(
 ) -> dict[str, sql.Composed]:
     """Return, by column, what must be changed of a table so that it holds these kinds."""
     found = matched(needed, [name for name in columns if name != extra])
+    found = {a: name for a, name in found.items() if not columns[name].is_generated}
     changes: dict[str, sql.Composed] = {}
     kinds: dict[str, Kind] = {}
     for attribute, kind in needed.items():

@@ -270,7 +270,8 @@ class _FileLoader:
 def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
     claimed = ledger.claim_whole(conn, load, [source.whole for source in waiting.values()])
     bad: list[Reject] = []
-    parts = (Part(name, batches(name, waiting[name].pieces, bad)) for name in claimed)
+    ours = [(name, source) for name, source in waiting.items() if name in claimed]  # in their order
+    parts = (Part(name, batches(name, source.pieces, bad)) for name, source in ours)
     delivered = rejects.deliver(conn, load, parts)
     bad += delivered.rejects
     rejects.keep(conn, load, bad)

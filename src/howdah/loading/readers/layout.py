@@ -87,7 +87,8 @@ def _layout_in(head: bytes, options: ReaderOptions, *, final: bool) -> Layout | 
     """Return the layout by a source's head; None if the header reaches further."""
     mark = len(_MARK) if head.startswith(_MARK) else 0
     sample = head[mark:HEAD_BYTES]
-    encoding, newline = options.encoding or encoding_of(sample), newline_of(sample)
+    known_encoding = options.encoding or ("utf-8" if mark else None)
+    encoding, newline = known_encoding or encoding_of(sample), newline_of(sample)
     delimiter = options.delimiter or delimiter_of(sample.decode(encoding, "replace"), options)
     known = replace(options, encoding=encoding, delimiter=delimiter)
     text = head[mark:] + newline if final else head[mark:]
