@@ -228,7 +228,7 @@ def _lists(array: Array) -> list[Any]:
     import pyarrow.compute as pc
 
     values = iter(values_of(array.flatten()))
-    lengths = pc.list_value_length(array).to_pylist()
+    lengths = pc.list_value_length(array).to_pylist()  # ty: ignore[missing-attribute]
     return [None if length is None else [next(values) for _ in range(length)] for length in lengths]
 
 
