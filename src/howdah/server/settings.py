@@ -247,6 +247,8 @@ def same_value(setting: Setting, one: str, other: str) -> bool:
             return math.isclose(a, b, rel_tol=1e-9, abs_tol=slack)
     if setting.vartype in ("bool", "enum"):
         return _truth(one) == _truth(other)
+    if setting.name == "DateStyle":  # the only text that PostgreSQL shows in capitals of its own
+        one, other = one.lower(), other.lower()
     return one == other or _as_list(one) == _as_list(other)
 
 
@@ -285,4 +287,4 @@ def _alike(conn: Connection[Any], name: str) -> str:
 
     names = [str(row[0]) for row in conn.execute(_NAMES)]
     near = get_close_matches(name.lower(), names, n=2, cutoff=0.7)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    return f" (near it: {', '.join(near)})" if near else ""
