@@ -256,7 +256,9 @@ def writer(bench: Bench, threads: int) -> float:
 
         def work(number: int) -> None:
             numbers = range(number, ROWS, threads)
-            for future in [writer_.post(dict(zip(names, row(one), strict=True))) for one in numbers]:
+            for future in [
+                writer_.post(dict(zip(names, row(one), strict=True))) for one in numbers
+            ]:
                 future.result()
 
         return _in_threads(threads, work)
@@ -398,7 +400,9 @@ def main() -> None:
             with psycopg.connect(bench.dsn, autocommit=True) as conn:
                 facts = read_facts(conn)
             sets = configurations(facts)
-            print(f"PostgreSQL {running.version}; flush of the disk {facts.host.flush_s * 1e3:.2f} ms")
+            print(
+                f"PostgreSQL {running.version}; flush of the disk {facts.host.flush_s * 1e3:.2f} ms"
+            )
             print(f"SIMULATED: each flush of the server takes {arguments.delay:g} ms longer")
             print(f"a commit waits {facts.commit_wait_s * 1e3:.2f} ms; {arguments.rounds} rounds")
             for name, values in sets.items():

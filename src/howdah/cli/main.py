@@ -22,6 +22,7 @@ _COMMANDS = {
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),
+    "tune": ("howdah.cli.tune", "Make inserts fast: a plan, a proof by measurement, a way back."),
     "where": ("howdah.cli.where", "Say which database is used, and why."),
 }
 

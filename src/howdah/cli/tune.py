@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from howdah.cli import options
+from howdah.cli import changes, options
 
 __all__ = ["tune"]
 
@@ -99,12 +99,87 @@ def inserts(
         raise click.UsageError("--plan, --sql and --conf change and measure nothing.")
     if restart and not apply:
         raise click.UsageError("--restart goes with --apply.")
-    database = options.chosen(dsn, settings, alias)
-    job = tuned.Job(database.conninfo, workload, allow, **measuring)
-    with tuned.shown(as_json=as_json, form=form, chart=chart) as show:
-        if apply:
-            show.outcome(job.apply(show.progress, restart=restart))
-        elif measure:
-            show.measured(*job.measure(show.progress))
-        else:
-            show.plan(job.plan())
+    conninfo = options.chosen(dsn, settings, alias).conninfo
+    plan = tuned.planned(conninfo, workload, allow)
+    if not (measure or apply):
+        tuned.show_plan(plan, form=form, as_json=as_json)
+        return
+    subject = tuned.subject(workload, **measuring)
+    if apply:
+        tuned.apply(conninfo, plan, subject, restart=restart, chart=chart, as_json=as_json)
+    else:
+        tuned.measure(conninfo, plan, subject, chart=chart, as_json=as_json)
+
+
+@tune.command()
+@click.argument("name", required=False)
+@options.as_json
+def explain(name: str | None, *, as_json: bool) -> None:
+    """Say what a setting does for inserts, what it may cost and what forbids it."""
+    from howdah.cli import tuned
+
+    tuned.explain(name, as_json=as_json)
+
+
+@tune.command()
+@options.database
+@changes.restarting
+@options.as_json
+def undo(
+    dsn: str | None,
+    settings: str | None,
+    alias: str | None,
+    drain_s: float,
+    *,
+    restart: bool,
+    only_plan: bool,
+    as_json: bool,
+) -> None:
+    """Take the newest tuning back: the settings are exactly what they were before it."""
+    from howdah import pg
+    from howdah.server.change import plan_undo
+    from howdah.tuning.proof import last_tuning
+
+    with pg.connect(options.chosen(dsn, settings, alias).conninfo) as conn:
+        entry = last_tuning(conn)
+        plan, _ = plan_undo(conn, entry.number)
+        changes.carry_out(
+            conn,
+            plan,
+            restart=restart,
+            drain_s=drain_s,
+            only_plan=only_plan,
+            as_json=as_json,
+            undoes=entry.number,
+        )
+
+
+@tune.command()
+@options.database
+@_workload
+@_allow
+@_measuring
+@click.option("--minutes", type=click.FloatRange(0.1), default=5.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True)
+@options.as_json
+def search(
+    dsn: str | None,
+    settings: str | None,
+    alias: str | None,
+    *,
+    workload: str,
+    allow: tuple[str, ...],
+    minutes: float,
+    as_json: bool,
+    **measuring: Any,
+) -> None:
+    """Look for better values than the rules', by trying them on this server.
+
+    The server's settings change while it searches, and are as before at the end.
+    Exits with 3 where nothing better was found.
+    """
+    from howdah.cli import tuned
+
+    conninfo = options.chosen(dsn, settings, alias).conninfo
+    subject = tuned.subject(workload, **measuring)
+    tuned.search(conninfo, subject, allow, minutes=minutes, as_json=as_json)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from psycopg import Connection, sql
 
 from howdah import pg
+from howdah.server import configuration
+from howdah.server.host import disk_of, host
+from howdah.server.runner import local_server
 from howdah.server.settings import Setting
 from howdah.server.settings import settings as all_settings
 from howdah.tuning.flush import commit_wait_s, file_flush_s
@@ -121,14 +124,13 @@ _COLUMNS = {
 }
 
 
-def read_facts(conn: Connection[Any], *, disposable: bool = False) -> Facts:
+def read_facts(conn: Connection[Any]) -> Facts:
     """Return the facts of a server, and of its host where that is this machine.
 
     It takes about a second and a half, which flushes are measured for.
 
     Args:
         conn: In autocommit.
-        disposable: What is known of the server; see `Facts`.
     """
     major = conn.info.server_version // 10_000
     settings = all_settings(conn)
@@ -140,7 +142,17 @@ def read_facts(conn: Connection[Any], *, disposable: bool = False) -> Facts:
         activity=activity,
         host=_host(conn, settings),
         commit_wait_s=None if activity.recovering else commit_wait_s(conn),
-        disposable=disposable,
+        disposable=_is_disposable(settings),
+    )
+
+
+def _is_disposable(settings: Mapping[str, Setting]) -> bool:
+    mark = settings.get(configuration.DISPOSABLE)
+    # Nobody's ALTER SYSTEM makes a server disposable: only the file that Howdah wrote.
+    return (
+        mark is not None
+        and mark.value == "on"
+        and Path(mark.sourcefile or "").name == configuration.NAME
     )
 
 
@@ -154,35 +166,22 @@ def _activity(conn: Connection[Any], major: int) -> Activity:
 
 
 def _host(conn: Connection[Any], settings: Mapping[str, Setting]) -> Host | None:
-    wal = _wal_folder(conn, settings)
-    if wal is None:
+    local = local_server(conn)
+    if local is None:
         return None
-    from howdah.server.host import memory
-
-    method = settings["wal_sync_method"].value
-    return Host(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_bytes=memory().limit_bytes,
-        wal_free_bytes=psutil.disk_usage(str(wal)).free,
-        wal_filesystem=_filesystem(wal),
-        flush_s=file_flush_s(wal, method),
-    )
-
-
-def _wal_folder(conn: Connection[Any], settings: Mapping[str, Setting]) -> Path | None:
-    """Return pg_wal, or what is above it and can be seen, of a server on this machine."""
-    host = conn.info.host
-    data = settings.get("data_directory")
-    if data is None or not (host.startswith("/") or host in ("localhost", "127.0.0.1", "::1")):
-        return None
+    machine = host(local.pid)
+    wal = local.data / "pg_wal"
     try:
-        folder = Path(data.value, "pg_wal").resolve(strict=True)
-        folder.stat()
-    except PermissionError:
-        folder = Path(data.value)
-    except OSError:
-        return None  # a container's path, or a forwarded port
-    return folder if folder.exists() else None
+        folder = wal.resolve(strict=True)
+    except OSError:  # another OS user's
+        folder = next(place for place in local.data.parents if os.access(place, os.X_OK))
+    return Host(
+        cores=machine.cores,
+        memory_bytes=machine.memory.limit_bytes,
+        wal_free_bytes=disk_of(folder).free_bytes,
+        wal_filesystem=_filesystem(folder),
+        flush_s=file_flush_s(folder, settings["wal_sync_method"].value),
+    )
 
 
 def _filesystem(folder: Path) -> str:

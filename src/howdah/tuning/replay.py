@@ -121,7 +121,7 @@ def _makers(conn: Connection[Any], query: str) -> Mapping[int, Maker]:
 
 
 def _types(conn: Connection[Any], query: str) -> list[str]:
-    conn.execute(f"PREPARE howdah_replay AS {query}".encode())  # noqa: S608 - as the server told it
+    conn.execute(f"PREPARE howdah_replay AS {query}".encode())
     try:
         row = conn.execute(_PREPARED).fetchone()
         return list(row[0]) if row else []

@@ -54,25 +54,30 @@ class Scratch:
 
 
 @contextmanager
-def scratch_schema(conn: Connection[Any]) -> Generator[str]:
-    """Make a schema, and drop it with all that is in it at the end; yield its name.
+def scratch_schema(conninfo: str) -> Generator[tuple[Connection[Any], str]]:
+    """Make a schema, and drop it with all that is in it at the end.
 
     Args:
-        conn: In autocommit, and used for nothing that ends it before the end.
+        conninfo: The database; the server may be restarted meanwhile.
+
+    Yields:
+        A connection in autocommit, and the schema's name.
 
     Raises:
         Refused: The role may not create schemas in this database.
     """
-    _sweep(conn)
     name = f"howdah_tune_{secrets.token_hex(6)}"
-    conn.execute(_TRY_LOCK, [name])
-    with pg.explained("create a schema for the measurement"):
-        conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    try:
-        yield name
-    finally:
-        _drop(conn, name)
-        conn.execute(_UNLOCK, [name])
+    with pg.connect(conninfo, application_name="howdah tune") as conn:
+        _sweep(conn)
+        conn.execute(_TRY_LOCK, [name])
+        with pg.explained("create a schema for the measurement"):
+            conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+        try:
+            yield conn, name
+        finally:
+            # Our own connection may have ended with a restart of the server.
+            with pg.connect(conninfo, application_name="howdah tune") as living:
+                _drop(living, name)
 
 
 def _sweep(conn: Connection[Any]) -> None:
@@ -211,9 +216,7 @@ def _foreign_keys(conn: Connection[Any], oid: int, copy: sql.Identifier) -> None
         conn.execute(add.format(copy, _names(columns), target, _names(referred)))
 
 
-def _triggers(
-    conn: Connection[Any], oid: int, schema: str, its_schema: str
-) -> tuple[str, ...]:
+def _triggers(conn: Connection[Any], oid: int, schema: str, its_schema: str) -> tuple[str, ...]:
     """Make the triggers again on the copy.
 
     PostgreSQL writes a name without its schema where search_path finds it

@@ -75,9 +75,7 @@ _WAL = "SELECT (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint"
 _SET = "SELECT pg_catalog.set_config(%s, %s, false)"
 
 
-def run(
-    conninfo: str, workload: Workload, settings: Mapping[str, str], *, seconds: float
-) -> Run:
+def run(conninfo: str, workload: Workload, settings: Mapping[str, str], *, seconds: float) -> Run:
     """Do a workload for some seconds.
 
     Args:
