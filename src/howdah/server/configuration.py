@@ -60,12 +60,12 @@ def install(data: Path, port: int) -> None:
 
 def declare_disposable(data: Path) -> None:
     """Write into a new cluster's howdah.conf that it may lose all it has."""
-    restore(data, _read(data / NAME) + _DISPOSABLE)
+    restore(data, read(data / NAME) + _DISPOSABLE)
 
 
 def is_disposable(data: Path) -> bool:
     """Say whether the cluster was made to be disposable."""
-    return f"\n{DISPOSABLE} = 'on'\n" in _read(data / NAME)
+    return f"\n{DISPOSABLE} = 'on'\n" in read(data / NAME)
 
 
 def stored_port(data: Path) -> int | None:

@@ -12,7 +12,7 @@ __all__ = ["Comparison", "compared", "quantile"]
 
 Verdict = Literal["better", "worse", "no difference"]
 FEWEST_ROUNDS = 5
-"""With fewer the interval says nothing: 4 pairs that all point one way still do by chance in 1 of 8."""
+"""With fewer the interval says nothing: 4 pairs all point one way by chance in 1 of 8."""
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95

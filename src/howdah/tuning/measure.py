@@ -120,7 +120,7 @@ def measure(
 
 
 def _turns(rounds: int) -> Iterator[tuple[int, Side]]:
-    """Yield before, after, after, before, before, ...: half as many switches as in the one order."""
+    """Yield before, after, after, before, before, ...: one switch a round, not two."""
     for number in range(1, rounds + 1):
         for side in SIDES if number % 2 else reversed(SIDES):
             yield number, side

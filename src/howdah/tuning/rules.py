@@ -15,7 +15,15 @@ from howdah.tuning.facts import Facts
 __all__ = ["RULES", "Proposal", "amount", "replication_in_use", "shown_size"]
 
 _KB, _MB, _GB = 1 << 10, 1 << 20, 1 << 30
-_UNITS = {"": 1, "B": 1, "kB": _KB, "8kB": 8 * _KB, "MB": _MB, "GB": _GB, "TB": _GB << 10}
+_UNITS: dict[str, float] = {
+    "": 1,
+    "B": 1,
+    "kB": _KB,
+    "8kB": 8 * _KB,
+    "MB": _MB,
+    "GB": _GB,
+    "TB": _GB << 10,
+}
 _UNITS |= {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _QUANTITY = re.compile(r"\s*(-?[\d.]+)\s*([A-Za-z]*)\s*")
 

@@ -227,7 +227,7 @@ def _triggers(conn: Connection[Any], oid: int, schema: str, its_schema: str) -> 
     conn.execute(_PATH, [theirs])
     definitions = conn.execute(_TRIGGERS, [oid]).fetchall()
     ours = sql.Identifier(schema).as_string(conn)
-    conn.execute(_PATH, [", ".join((ours, theirs))])
+    conn.execute(_PATH, [f"{ours}, {theirs}"])
     for _, definition in definitions:
         conn.execute(sql.SQL(cast("LiteralString", definition)))
     return tuple(name for name, _ in definitions)
