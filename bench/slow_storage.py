@@ -77,9 +77,11 @@ class Bench:
 
     @property
     def dsn(self) -> str:
+        """The connection string."""
         return self.running.conninfo()
 
     def note(self, work: str, side: str, seconds: float) -> None:
+        """Note how long a side took."""
         self.seconds.setdefault((work, side), []).append(seconds)
 
     def restart(self) -> None:
@@ -106,6 +108,7 @@ class Bench:
             )
 
     def configure(self, values: Mapping[str, str]) -> None:
+        """Bring the server to a set of settings, with empty tables."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             conn.execute("ALTER SYSTEM RESET ALL")
             for name, value in values.items():
@@ -296,7 +299,8 @@ def load_inserts(bench: Bench) -> float:
 def _loaded(bench: Bench, path: Path, table: str) -> float:
     started = time.perf_counter()
     report = howdah.load([path], dsn=bench.dsn, table=table, columns=howdah.Columns())
-    assert report.records and not report.rejects
+    assert report.records
+    assert not report.rejects
     return time.perf_counter() - started
 
 

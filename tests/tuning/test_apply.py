@@ -99,8 +99,6 @@ def test_a_server_that_is_not_disposable_does_not_become_so(base, howdah):
     assert refused.returncode == 2
     assert "was not made to be disposable" in refused.stderr
     with psycopg.connect(start(base / "kept").conninfo(), autocommit=True) as conn:
-        conn.execute("ALTER SYSTEM SET howdah.disposable = 'on'")
-        conn.execute("SELECT pg_reload_conf()")
         assert not read_facts(conn).disposable
 
 

@@ -203,13 +203,14 @@ def explain(name: str | None, *, as_json: bool) -> None:
 
 
 def _explained(found: Setting | Advice) -> list[str]:
+    from howdah.tuning.catalogue import Advice
+
     lines = [f"{found.name}: {found.does}", f"  for:     {', '.join(found.workloads)}"]
-    risks = getattr(found, "risks", None)
-    if risks is None:
-        lines += [f"  example: {found.example}", f"  risk:    {found.risk}"]  # type: ignore[union-attr]
+    if isinstance(found, Advice):
+        lines += [f"  example: {found.example}", f"  risk:    {found.risk}"]
     else:
-        lines.append(f"  expect:  {found.effect}")  # type: ignore[union-attr]
-        named = ", ".join(f"{value}: {risk}" for value, risk in risks.items())
+        lines.append(f"  expect:  {found.effect}")
+        named = ", ".join(f"{value}: {risk}" for value, risk in found.risks.items())
         lines.append(f"  risk:    {named or 'safe'}")
     if found.forbids:
         lines.append(f"  beware:  {found.forbids}")

@@ -15,7 +15,7 @@ from howdah import pg
 from howdah.server import configuration
 from howdah.server.host import disk_of, host
 from howdah.server.runner import local_server
-from howdah.server.settings import Setting
+from howdah.server.settings import Setting, file_places
 from howdah.server.settings import settings as all_settings
 from howdah.tuning.flush import commit_wait_s, file_flush_s
 
@@ -142,17 +142,17 @@ def read_facts(conn: Connection[Any]) -> Facts:
         activity=activity,
         host=_host(conn, settings),
         commit_wait_s=None if activity.recovering else commit_wait_s(conn),
-        disposable=_is_disposable(settings),
+        disposable=_is_disposable(conn),
     )
 
 
-def _is_disposable(settings: Mapping[str, Setting]) -> bool:
-    mark = settings.get(configuration.DISPOSABLE)
-    # Nobody's ALTER SYSTEM makes a server disposable: only the file that Howdah wrote.
-    return (
-        mark is not None
-        and mark.value == "on"
-        and Path(mark.sourcefile or "").name == configuration.NAME
+def _is_disposable(conn: Connection[Any]) -> bool:
+    # In the file that Howdah wrote; pg_settings does not show settings that nobody defined.
+    return any(
+        place.name == configuration.DISPOSABLE
+        and place.value == "on"
+        and Path(place.file).name == configuration.NAME
+        for place in file_places(conn) or ()
     )
 
 

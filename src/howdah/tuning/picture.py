@@ -18,8 +18,8 @@ def as_svg(measured: Sequence[Measured], title: str) -> str:
     """Return the chart of a measurement: rows a second, each workload on its own scale."""
     height = _TOP + _ROW * len(measured) + 24
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        'font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}">',
+        "<style>text { font-family: sans-serif; font-size: 12px }</style>",
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
         f'<text x="12" y="22" font-size="14" font-weight="bold">{escape(title)}</text>',
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from howdah import pg
@@ -31,6 +31,7 @@ _SLICES = 3
 _WORST_P99 = 1.5  # times the rules'
 _FINAL_ROUNDS = 5
 _SHARE_OF_TRIALS = 0.6
+_MOST_REPEATED = 20  # then the optimizer knows nothing else to try
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +99,17 @@ def search(
     rules = rules.only("session", "reload")
     space = _space(facts, subject.workload, allowed)
     with scratch_schema(conninfo) as (conn, schema):
-        names = Subject(**_fields(subject) | {"workload": _one(subject.workload)})
-        bench = _Bench(conninfo, names.workloads(conn, schema)[0], subject.seconds)
+        subject = replace(subject, workload=_one(subject.workload))
+        bench = _Bench(conninfo, subject.workloads(conn, schema)[0], subject.seconds)
         try:
             trials = _trials(optuna, bench, space, rules, minutes * 60 * _SHARE_OF_TRIALS, on_event)
-            return _judged(bench, facts, subject.workload, rules, trials)
+            return _judged(bench, facts, rules.workload, rules, trials)
         finally:
             bench.to({})
 
 
 def _one(workload: str) -> str:
     return "single" if workload == "mixed" else workload
-
-
-def _fields(subject: Subject) -> dict[str, Any]:
-    return {name: getattr(subject, name) for name in subject.__dataclass_fields__}
 
 
 def _space(facts: Facts, workload: str, allowed: Collection[Risk]) -> dict[str, tuple[str, ...]]:
@@ -177,13 +174,23 @@ def _trials(
     bench.to(rules.values)
     _, p99 = bench.measured()
     trials: list[Trial] = []
+    tried: dict[tuple[str, ...], float] = {}
+    repeated = 0
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and repeated < _MOST_REPEATED:
         trial = study.ask()
         values = {name: trial.suggest_categorical(name, space[name]) for name in sorted(space)}
+        key = tuple(values.values())
+        if key in tried:
+            repeated += 1
+            study.tell(trial, tried[key])
+            continue
+        repeated = 0
         bench.to(rules.values | values)
         trials.append(_tried(optuna, study, trial, bench, rules.values | values, p99))
-        on_event(trials[-1])
+        last = trials[-1]
+        tried[key] = last.rows_per_second if last.outcome == "done" else 0.0
+        on_event(last)
     return trials
 
 
@@ -196,7 +203,7 @@ def _tried(
         rates.append(rate)
         mean = sum(rates) / len(rates)
         if latency > p99 * _WORST_P99:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            study.tell(trial, 0.0)  # a failed one would be proposed again and again
             return Trial(values, mean, "p99 too high")
         trial.report(mean, step)
         if step < _SLICES - 1 and trial.should_prune():
