@@ -39,6 +39,7 @@ bench:
 	$(PYTHON) bench/scaling.py
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
+	for delay in 0 2 10; do $(PYTHON) bench/slow_storage.py --delay $$delay; done
 	$(PYTHON) bench/forkjoin.py
 
 clean:
