@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from howdah import pg
@@ -56,6 +56,10 @@ _LOCK_TIMEOUT = """
 """
 
 
+class _EndedAtOnce(NoDatabase):
+    """The server let us in, so it is there; but then it ended the session."""
+
+
 def open_session(conninfo: str, limits: Limits) -> Connection[Any]:
     """Return a new autocommit connection with the loader's time-outs.
 
@@ -71,7 +75,7 @@ def open_session(conninfo: str, limits: Limits) -> Connection[Any]:
     try:
         conn.execute(_LOCK_TIMEOUT, values)
     except psycopg.OperationalError as exc:
-        raise NoDatabase("PostgreSQL ended the session at once.") from exc
+        raise _EndedAtOnce("PostgreSQL ended the session at once.") from exc
     return conn
 
 
@@ -139,9 +143,7 @@ class Session:
         while True:
             try:
                 return open_session(self._conninfo, self._limits)
-            except NoDatabase as exc:
-                if not isinstance(exc.__cause__, errors.AdminShutdown):
-                    raise
+            except _EndedAtOnce as exc:
                 patience.bear(exc, "open a session")
 
     def begin_round(self) -> None:
