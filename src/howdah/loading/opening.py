@@ -107,6 +107,8 @@ class _Stream:
         options: What its reader is told.
         budget: What may still come out of the outermost file.
         depth: How many wrappers and archives lie around it.
+        unpacked_bytes: What the members unpack to, where it is a ZIP file.
+        packed_bytes: Its size, where it is a ZIP file.
     """
 
     name: str
@@ -115,6 +117,8 @@ class _Stream:
     options: ReaderOptions
     budget: Budget
     depth: int = 0
+    unpacked_bytes: int = 0
+    packed_bytes: int = 0
 
 
 def open_file(path: str) -> io.BufferedReader:
@@ -190,7 +194,7 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             reader = reader_for(head, stream.options, archive=_is_archive(head))
             if reader is not None:
                 if head.members:
-                    refuse_large_package(stream.file)
+                    refuse_large_package(stream.unpacked_bytes, stream.packed_bytes)
                 file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
             elif head.members:
@@ -252,11 +256,14 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     stream = replace(stream, file=_seekable(stream, spooled))
     refuse_large_directory(stream.file)
     try:
-        members = tuple(zipfile.ZipFile(stream.file).namelist())
+        infos = zipfile.ZipFile(stream.file).infolist()
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
         raise UnreadableSource("it is a ZIP file (or a document in one) that is cut off") from exc
+    packed = stream.file.seek(0, io.SEEK_END)
     stream.file.seek(0)
-    return stream, Head(stream.hint, data, members)
+    unpacked = sum(info.file_size for info in infos)
+    stream = replace(stream, unpacked_bytes=unpacked, packed_bytes=packed)
+    return stream, Head(stream.hint, data, tuple(info.filename for info in infos))
 
 
 def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:

@@ -9,6 +9,7 @@ never the job's.
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -48,6 +49,10 @@ __all__ = [
     "load_files",
     "load_range",
 ]
+
+
+_SAY_S = 0.1
+"""How often a worker says how far it has read, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], No
     loader = _FileLoader(conn, job, say)
     for file in job.files:
         loader.load(file)
-    loader.commit()
+    loader.end()
     return loader.outcome
 
 
@@ -146,6 +151,8 @@ class _FileLoader:
         self._say_to = say
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
+        self._read = 0
+        self._said_at = time.monotonic()
 
     def load(self, file: SourceFile) -> None:
         """Load a file: itself, or the members of the archive that it is."""
@@ -174,6 +181,11 @@ class _FileLoader:
             with self._conn.transaction():
                 outcome = _commit_whole(self._conn, self._load, waiting)
             self._say(outcome)
+
+    def end(self) -> None:
+        """Commit what waits, and say how far the files have been read."""
+        self.commit()
+        self._say(Outcome(bytes=self._read))
 
     def _load_sources(self, file: SourceFile, opened: BinaryIO) -> int:
         """Load each source in a file; return how many of them are members of an archive."""
@@ -258,8 +270,11 @@ class _FileLoader:
             self.commit()
 
     def _say_read(self, count: int) -> int:
-        if count:
-            self._say(Outcome(bytes=count))
+        """Count bytes that were read, and say so now and then: a message a file is too many."""
+        self._read += count
+        if self._read and time.monotonic() - self._said_at > _SAY_S:
+            self._say(Outcome(bytes=self._read))
+            self._read, self._said_at = 0, time.monotonic()
         return count
 
     def _say(self, outcome: Outcome) -> None:

@@ -40,6 +40,7 @@ class AccessLog(LineReader):
     """Reads access logs; what the server wrote as "-" is null."""
 
     name = "accesslog"
+    text = True
     takes = frozenset({"encoding"})
 
     def with_options(self, options: ReaderOptions) -> AccessLog:

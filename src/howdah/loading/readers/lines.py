@@ -65,6 +65,7 @@ class NDJSON(SplittingReader):
     """Reads one JSON text a line; a record's number is that of its line."""
 
     name = "ndjson"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: one JSON object or array a line, or a name that says so."""
@@ -109,6 +110,7 @@ class CSV(SplittingReader):
     """
 
     name = "csv"
+    text = True
     untyped = True
     takes = frozenset({"delimiter", "quote", "escape", "header", "encoding", "null"})
 
