@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -161,15 +162,18 @@ def refuse_large_directory(file: BinaryIO) -> None:
         raise UnreadableSource(f"its directory is larger than {DIRECTORY_BYTES:,} bytes")
 
 
-def refuse_large_package(unpacked: int, packed: int) -> None:
+def refuse_large_package(package: zipfile.ZipFile, file: BinaryIO) -> None:
     """Raise UnreadableSource for an office file or e-book that unpacks to a bomb's size.
 
     Its reader unpacks it in memory. What its directory says is believed here: a
     library that meets more than that in a member takes the member for damaged.
 
     Args:
-        unpacked: What its members unpack to, as its directory says, in bytes.
-        packed: The size of the ZIP file in bytes.
+        package: The ZIP file.
+        file: Where it is; left at its start.
     """
+    unpacked = sum(info.file_size for info in package.infolist())
+    packed = file.seek(0, io.SEEK_END)
+    file.seek(0)
     if unpacked > FLOOR_BYTES and unpacked > RATIO * packed:
         raise UnreadableSource(f"it unpacks to more than {RATIO} times its size")

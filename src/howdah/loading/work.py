@@ -25,7 +25,14 @@ from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
-from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
+from howdah.loading.opening import (
+    Opened,
+    Unopened,
+    open_file,
+    open_small,
+    open_sources,
+    splitter_of,
+)
 from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
 from howdah.loading.readers import (
     ReaderOptions,
@@ -160,7 +167,7 @@ class _FileLoader:
             self._reject(file, file.name, self._job.failed)
             return
         try:
-            opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
+            opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_small(file)
         except OSError as exc:
             self._reject(file, file.name, f"it cannot be opened: {exc.strerror}", retry=True)
             return

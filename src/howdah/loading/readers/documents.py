@@ -75,7 +75,7 @@ class Document(Reader):
         if len(data) > DOCUMENT_LIMIT_BYTES:
             raise UnreadableSource(f"The document is larger than {DOCUMENT_LIMIT_BYTES} bytes.")
         name = _WRAPPED.sub("", name.rpartition("/")[2])
-        package = package_of(data)
+        package = package_of(data, file)
         kind = _kind(data, name, package)
         for part, part_kind in (
             ((m, MAIL) for m in messages(data)) if kind == MBOX else [(data, kind)]
@@ -179,6 +179,8 @@ def _xml(data: bytes) -> dict[str, Any]:
 
 def _pruned(value: Any) -> Any:
     """Return a value without the keys that say nothing: null, and empty strings and lists."""
+    if isinstance(value, str | int | float | None):  # nearly all are
+        return value
     if isinstance(value, Mapping):
         pruned = {key: _pruned(member) for key, member in value.items()}
         return {key: member for key, member in pruned.items() if member not in (None, "", [], {})}

@@ -5,15 +5,25 @@ from __future__ import annotations
 import html
 import lzma
 import re
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import IO
 
 from howdah.loading.readers import UnreadableSource
 
-__all__ = ["XMLText", "html_text", "package_of", "package_part", "package_properties", "xml_text"]
+__all__ = [
+    "XMLText",
+    "html_text",
+    "package_at",
+    "package_of",
+    "package_part",
+    "package_properties",
+    "xml_text",
+]
 
 _PART_BYTES = 16 << 20  # of a ZIP file's member; those read here are a few kB
 # What zipfile raises for a file whose bytes are not what they say: RuntimeError
@@ -150,12 +160,36 @@ def html_text(text: str) -> str:
     return _lines(html.unescape("".join(kept)))
 
 
-def package_of(data: bytes) -> zipfile.ZipFile | None:
-    """Return a ZIP file, its directory read; None where that cannot be, or it is no ZIP file."""
+_latest: list[weakref.ref[zipfile.ZipFile]] = []
+
+
+def package_at(file: IO[bytes]) -> zipfile.ZipFile:
+    """Return the ZIP file in a file that can seek; the same one while somebody holds it.
+
+    To read a directory takes longer than many a document: it is done once, for who
+    chooses a reader and for the reader.
+
+    Raises:
+        zipfile.BadZipFile: Its directory cannot be read; others of zipfile's errors too.
+    """
+    known = _latest[0]() if _latest else None
+    if known is None or known.fp is not file:
+        known = zipfile.ZipFile(file)
+        _latest[:] = [weakref.ref(known)]
+    return known
+
+
+def package_of(data: bytes, file: IO[bytes] | None = None) -> zipfile.ZipFile | None:
+    """Return a ZIP file, its directory read; None where that cannot be, or it is no ZIP file.
+
+    Args:
+        data: All of it.
+        file: Where it was read from.
+    """
     if not data.startswith(b"PK\x03\x04"):
         return None
     try:
-        return zipfile.ZipFile(BytesIO(data))
+        return package_at(file if file is not None and file.seekable() else BytesIO(data))
     except _ZIP_FAULTS:
         return None
 
