@@ -46,7 +46,7 @@ _VALUES = {
 _EXACT_DIGITS = 15
 """Digits of an integer that double precision holds: C's DBL_DIG."""
 
-_ODD = (b'"', b"\r", b"\\.")
+_ODD = (b'"', b"\r", b"\\")
 """Without these, a row is what stands between two newlines, to COPY as to csv.reader."""
 
 
