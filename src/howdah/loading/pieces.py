@@ -60,18 +60,18 @@ def _behind(last: Batch | BadRecord | None) -> str:
     return f"after record {last.numbers[-1] if isinstance(last, Batch) else last.number}"
 
 
-def chunks_of(pieces: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+def chunks_of(pieces: Iterator[Piece], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Iterator[Piece]]:
     """Yield pieces a chunk at a time, as they come; each chunk is taken before the next."""
     for first in pieces:
-        yield _one_chunk(chain([first], pieces))
+        yield _one_chunk(chain([first], pieces), chunk_bytes)
 
 
-def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def _one_chunk(pieces: Iterable[Piece], chunk_bytes: int) -> Iterator[Piece]:
     taken = 0
     for piece in pieces:
         yield piece
         taken += size_bytes(piece)
-        if taken >= CHUNK_BYTES:
+        if taken >= chunk_bytes:
             return
 
 

@@ -380,7 +380,9 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
             else:
                 items = reader.read_range(file, *span)
                 pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
-        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
+        # In slices of memory; a chunk of the usual length, a block more than it should be, is one.
+        slices = chunks_of(pieces, 2 * CHUNK_BYTES)
+        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, slices)
     outcome += Outcome(bytes=chunk.length)
     say(outcome)
     return outcome
