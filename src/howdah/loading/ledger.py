@@ -67,11 +67,13 @@ class Whole:
         name: Its name.
         fingerprint: Changes when it changes; "" if the next load is to try it again.
         reader: Which reader read it.
+        properties: What it says of itself as a whole, as JSON text; None: nothing.
     """
 
     name: str
     fingerprint: str
     reader: str
+    properties: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +182,15 @@ def finished_members(
 # In the order of the names: two loads that claim the same ones cannot deadlock.
 _CLAIM_WHOLE = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished)
-    SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true
-      FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[])
-           AS source (name, fingerprint, reader)
+           (target, name, fingerprint, loaded_at, cut, finished, properties)
+    SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true, properties::jsonb
+      FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[],
+                  %(properties)s::text[])
+           AS source (name, fingerprint, reader, properties)
      ORDER BY name
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at,
-           cut = excluded.cut, finished = true, replaces = true,
+           cut = excluded.cut, finished = true, replaces = true, properties = excluded.properties,
            members = 0, records = 0, rejects = 0
      WHERE NOT known.finished
         OR known.fingerprint <> excluded.fingerprint
@@ -210,6 +213,7 @@ def claim_whole(conn: Connection[Any], load: Load, sources: Collection[Whole]) -
         names=[source.name for source in sources],
         fingerprints=[source.fingerprint for source in sources],
         readers=[source.reader for source in sources],
+        properties=[source.properties for source in sources],
     )
     claimed = conn.execute(_CLAIM_WHOLE, values).fetchall()
     remove_rows(conn, load.target, [name for name, replaces in claimed if replaces], load.loaded_at)

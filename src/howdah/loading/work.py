@@ -41,6 +41,7 @@ from howdah.loading.readers import (
     UnreadableSource,
     reader_named,
 )
+from howdah.loading.readers.encode import encode
 from howdah.loading.rejects import Part, Reject
 from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
@@ -136,6 +137,17 @@ def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Open
         yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
 
+def _properties(source: Opened) -> str | None:
+    """Return what a source says of itself as a whole, as JSON text."""
+    try:
+        said = source.reader.properties(source.file)
+        return encode(said)[0].decode() if said else None
+    except SourceLost:
+        raise
+    except Exception:  # noqa: BLE001 - what is broken is said when the records are read
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     """A source that is read to its end and waits for others to share its transaction."""
@@ -219,10 +231,11 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
+        properties = _properties(source)
         chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
-            self._wait(file, source.name, source.reader.name, first)
+            self._wait(file, source.name, source.reader.name, first, properties)
             return
         begun = begin(
             self._conn,
@@ -230,6 +243,7 @@ class _FileLoader:
             name=source.name,
             fingerprint=file.fingerprint,
             cut=how_cut(source.reader.name),
+            properties=properties,
         )
         if begun is None:
             self._say_done(*ledger.ours(self._conn, self._load, [source.name]))
@@ -268,9 +282,16 @@ class _FileLoader:
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
 
-    def _wait(self, file: SourceFile, name: str, reader: str, pieces: list[Piece]) -> None:
+    def _wait(
+        self,
+        file: SourceFile,
+        name: str,
+        reader: str,
+        pieces: list[Piece],
+        properties: str | None = None,
+    ) -> None:
         retry = any(isinstance(piece, Failure) and piece.retry for piece in pieces)
-        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader)
+        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader, properties)
         self._waiting[name] = _Waiting(whole, pieces)
         self._waiting_bytes += sum(map(size_bytes, pieces))
         if self._waiting_bytes >= CHUNK_BYTES:

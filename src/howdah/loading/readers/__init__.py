@@ -163,6 +163,14 @@ class Reader(ABC):
     def recognise(self, head: Head) -> Match:
         """Say how sure this reader is that it can read a source with this head."""
 
+    def properties(self, file: BinaryIO) -> Mapping[str, Any]:  # noqa: ARG002  for overriding
+        """Return what a source says of itself as a whole, where its records are not the place.
+
+        It goes into `howdah.sources.properties`. Only for readers that seek: the file
+        is at its start, and is to be left there.
+        """
+        return {}
+
     @abstractmethod
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:
         """Yield the records of a source.

@@ -25,7 +25,7 @@ from howdah.loading.readers.markup import (
 from howdah.loading.readers.mediatypes import DOCX, EPUB, HTML, MSG, PPTX
 from howdah.loading.readers.panics import panics_as_unreadable
 
-__all__ = ["extracted"]
+__all__ = ["dublin_core", "extracted"]
 
 _TIMEOUT_S = 120
 _ODF = "application/vnd.oasis.opendocument."
@@ -109,7 +109,7 @@ def extracted(data: bytes, kind: str, package: ZipFile | None = None) -> dict[st
         found = _named(metadata, kind) | {
             "text": _MSG_HEADER.sub("", text) if kind == MSG else text
         }
-    found |= _dublin_core(properties)
+    found |= dublin_core(properties)
     own = found.get("metadata")
     found["pages"] = _pages(own if isinstance(own, dict) else {}, kind, package)
     return found
@@ -214,7 +214,7 @@ def _mail_named(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
+def dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return what an office file or e-book says itself; it may repeat an element."""
     creators = properties.get("initial_creator") or properties.get("creator", [])
     found: dict[str, Any] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from howdah.errors import MissingExtra
 from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
+from howdah.loading.readers.extraction import dublin_core
 from howdah.loading.readers.layout import column_names
+from howdah.loading.readers.markup import package_of, package_properties
 from howdah.loading.readers.ole import MAGIC, stream_names
 from howdah.loading.readers.panics import panics_as_unreadable
 
@@ -44,6 +46,15 @@ class Spreadsheet(Reader):
             return Match.CERTAIN
         unclear = not streams or "EncryptedPackage" in streams
         return Match.LIKELY if unclear and head.suffix in _SUFFIXES else Match.NO
+
+    def properties(self, file: BinaryIO) -> Mapping[str, Any]:
+        """See `Reader.properties`: the elements of Dublin Core that XLSX, XLSB and ODS have."""
+        head = file.read(4)
+        file.seek(0)
+        try:
+            return dublin_core(package_properties(package_of(head, file)))
+        finally:
+            file.seek(0)
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: sheet by sheet; charts and macros are no sheets."""
