@@ -289,7 +289,15 @@ class Rounds:
                     self._say(Outcome(bytes=chunk.length))
                     continue
                 chunks.left += 1
-                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
+                yield RangeJob(
+                    self._conninfo,
+                    self._load,
+                    file,
+                    reader.name,
+                    bare,
+                    chunk,
+                    limit_s=TIME_LIMIT_S,
+                )
         self._chunk_done(begun)
 
     def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:

@@ -30,20 +30,27 @@ from howdah.loading.opening import (
     Unopened,
     open_file,
     open_small,
-    open_sources,
     splitter_of,
 )
-from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
+from howdah.loading.pieces import (
+    Failure,
+    Piece,
+    batches,
+    chunks_of,
+    properties_of,
+    read_pieces,
+    size_bytes,
+    sources_in,
+)
 from howdah.loading.readers import (
+    Item,
     ReaderOptions,
     Rows,
     SplittingReader,
     UnreadableSource,
     reader_named,
 )
-from howdah.loading.readers.encode import encode
 from howdah.loading.rejects import Part, Reject
-from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
@@ -99,6 +106,7 @@ class RangeJob:
         begun: The file in the ledger.
         chunk: Which part of it.
         failed: As in `FilesJob`.
+        limit_s: As in `FilesJob`.
     """
 
     conninfo: str = field(repr=False)
@@ -108,6 +116,7 @@ class RangeJob:
     begun: Begun
     chunk: Chunk
     failed: str | None = None
+    limit_s: float | None = None
 
 
 Job = FilesJob | RangeJob
@@ -125,27 +134,6 @@ def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], No
         loader.load(file)
     loader.end()
     return loader.outcome
-
-
-def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
-    """Yield the sources in a file, and as the last one what of it cannot be opened."""
-    try:
-        yield from open_sources(file, name, options)
-    except SourceLost:
-        raise
-    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
-        yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
-
-
-def _properties(source: Opened) -> str | None:
-    """Return what a source says of itself as a whole, as JSON text."""
-    try:
-        said = source.reader.properties(source.file)
-        return encode(said)[0].decode() if said else None
-    except SourceLost:
-        raise
-    except Exception:  # noqa: BLE001 - what is broken is said when the records are read
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +198,7 @@ class _FileLoader:
         """Load each source in a file; return how many of them are members of an archive."""
         done: dict[str, ledger.Counts | None] = {}
         members, said = 0, 0
-        for source in _sources(opened, file.name, self._load.options):
+        for source in sources_in(opened, file.name, self._load.options):
             if source.name != file.name:
                 if not members:
                     done = ledger.finished_members(
@@ -231,7 +219,7 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
-        properties = _properties(source)
+        properties = properties_of(source)
         chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
@@ -399,8 +387,11 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
             if rows is not None:
                 pieces = iter([rows])
             else:
-                items = reader.read_range(file, *span)
+                items: Iterable[Item] = reader.read_range(file, *span)
+                watch = None if job.limit_s is None else Watch(job.limit_s)
+                items = watch.items(items) if watch else items
                 pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
+                pieces = watch.pieces(pieces) if watch else pieces
         # In slices of memory; a chunk of the usual length, a block more than it should be, is one.
         slices = chunks_of(pieces, 2 * CHUNK_BYTES)
         outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, slices)
