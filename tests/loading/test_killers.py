@@ -151,7 +151,7 @@ def test_chunk_that_hangs_its_reader_is_one_reject_and_the_others_are_loaded(dsn
     lines = 4 * CHUNK_BYTES // 1000
     with path.open("wb") as file:
         for number in range(lines):
-            file.write(b"split %d hangs\n" % number if number == lines // 2 else b"split\n" * 166)
+            file.write(b"split%s\n" % (b" hangs" if number == lines // 2 else b" " * 994))
 
     done = scripted.load(tmp_path / "site", dsn, path, reader=SPLITTING, setup=LIMIT)
 
@@ -159,5 +159,5 @@ def test_chunk_that_hangs_its_reader_is_one_reject_and_the_others_are_loaded(dsn
     [(source, reason, place)] = ask("SELECT source, reason, place FROM howdah.rejects")
     assert (source, reason) == (str(path), "its reader gave nothing for 2 s")
     assert place.startswith("bytes ")
-    assert ask("SELECT count(*) > 100000 FROM documents") == [True]
+    assert ask("SELECT count(*) > %s FROM documents", lines // 2) == [True]
     assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [1]
