@@ -399,7 +399,9 @@ def test_server_that_crashes_and_comes_back_loses_no_record_of_the_running_load(
 def test_commits_that_a_crash_takes_are_loaded_again_by_the_same_load(make_cluster, base, tmp_path):
     """The server forgets, after the workers' last commits, what was not on disk."""
     for number in range(40):
-        write_ndjson(tmp_path / f"{number:02}.ndjson", 50, start=number * 50)
+        path = write_ndjson(tmp_path / f"{number:02}.ndjson", 50, start=number * 50)
+        with path.open("a") as file:
+            file.write(f'{{"n": {2000 + number}, "repaired": "\\u0000"}}\n')
     running = make_cluster()
     with psycopg.connect(running.conninfo(), autocommit=True) as conn:
         # So that nothing is on disk before a commit waits for it: up to 10 s may be lost.
@@ -415,19 +417,21 @@ def test_commits_that_a_crash_takes_are_loaded_again_by_the_same_load(make_clust
             if not lost and sum(one.sources for one in seen) >= 40:
                 crash(running)
                 start(running.data_dir)
-                lost.append(2000 - rows_in(running))
+                lost.append(2040 - rows_in(running))
 
     report = api.load(
         [tmp_path], dsn=running.conninfo(), workers=1, on_event=crash_behind_the_last_one
     )
 
     assert lost[0] > 0, "the crash took nothing"
-    assert (report.sources, report.records, report.rejects) == (40, 2000, 0)
+    assert (report.sources, report.records, report.rejects) == (40, 2040, 0)
+    assert (report.repaired, report.chunks) == (40, 1)  # once, though they were committed twice
     total = sum(seen, Outcome())
-    assert (total.sources, total.records) == (40, 2000)
+    assert (total.repaired, total.chunks) == (40, 1)
+    assert (total.sources, total.records) == (40, 2040)
     with psycopg.connect(running.conninfo()) as conn:
         rows = conn.execute("SELECT (attributes->>'n')::int FROM documents ORDER BY 1").fetchall()
-    assert [n for (n,) in rows] == list(range(2000))
+    assert [n for (n,) in rows] == list(range(2040))
 
 
 def test_stream_that_loses_the_server_says_that_it_cannot_be_read_again(howdah: Howdah, ask, large):
