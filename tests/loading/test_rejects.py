@@ -526,3 +526,58 @@ def test_truncated_table_takes_its_rejects_with_it(dsn, ask, tmp_path):
 
     assert (report.records, report.rejects) == (1, 1)
     assert ask("SELECT count(*) FROM howdah.rejects") == [1]
+
+
+def test_retry_reads_a_record_as_its_load_was_told_to(dsn, ask, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"1|10\n2|x\n3|30\n")
+    ask("CREATE TABLE t (id int, n int)")
+    options = howdah.ReaderOptions(format="csv", delimiter="|", header=("id", "n"))
+    howdah.load([path], dsn=dsn, table="t", options=options)
+    assert ask("SELECT * FROM t") == [(1, 10), (3, 30)]
+    ask("ALTER TABLE t ALTER n TYPE text")
+
+    report = retry_rejects(dsn)
+
+    assert (report.records, report.refused) == (1, ())
+    assert ask("SELECT * FROM t ORDER BY id") == [(1, "10"), (2, "x"), (3, "30")]
+
+
+def test_retry_merges_by_the_key_that_its_load_was_told(dsn, ask, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,n\n1,10\n2,x\n")
+    ask("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (2, 0)")
+    columns = howdah.Columns(key=("id",), on_conflict="update")
+    howdah.load([path], dsn=dsn, table="t", columns=columns)
+    ask("ALTER TABLE t ALTER n TYPE text")
+
+    report = retry_rejects(dsn)
+
+    assert (report.records, report.refused) == (1, ())
+    assert ask("SELECT * FROM t ORDER BY id") == [(1, "10"), (2, "x")]
+
+
+def test_source_that_is_retried_as_a_whole_is_read_as_its_load_was_told_to(dsn, ask, tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_bytes(b"<all><one><n>1</n></one><one><n>2</n></one>")
+    howdah.load([path], dsn=dsn, options=howdah.ReaderOptions(element="one"))
+    path.write_bytes(b"<all><one><n>1</n></one><one><n>2</n></one></all>")
+
+    report = retry_rejects(dsn)
+
+    assert (report.sources, report.rejects) == (1, 0)
+    assert ask("SELECT attributes FROM documents ORDER BY record") == [{"n": "1"}, {"n": "2"}]
+
+
+def test_rejects_of_an_earlier_ledger_are_shown_and_retried(howdah_command, ask, tmp_path):
+    (tmp_path / "a.ndjson").write_bytes(b'{"n": 1}\n{"n"\n')
+    howdah_command("load", tmp_path)
+    ask("ALTER TABLE howdah.sources DROP COLUMN options")
+    (number,) = ask("SELECT id FROM howdah.rejects")
+
+    shown = howdah_command("rejects", "show", number)
+    retried = howdah_command("rejects", "retry")
+
+    assert shown.returncode == 0, shown.stderr
+    assert retried.returncode == 3, retried.stderr
+    assert "invalid JSON" in retried.stdout

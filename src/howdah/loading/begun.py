@@ -17,6 +17,7 @@ from psycopg import Connection, sql
 from howdah import pg
 from howdah.loading import ledger
 from howdah.loading.target import Load
+from howdah.loading.told import told
 
 __all__ = ["Begun", "begin", "chunk_of_ours", "claim_chunk", "count_chunk", "finish"]
 
@@ -40,12 +41,12 @@ class Begun:
 
 _BEGIN = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished, properties)
+           (target, name, fingerprint, loaded_at, cut, finished, properties, options)
     VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, %(cut)s, false,
-            %(properties)s::jsonb)
+            %(properties)s::jsonb, %(options)s::jsonb)
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, cut = excluded.cut, finished = false,
-           properties = excluded.properties,
+           properties = excluded.properties, options = excluded.options,
            replaces = known.replaces OR NOT {resumes},
            loaded_at = CASE WHEN {resumes} THEN known.loaded_at ELSE excluded.loaded_at END
      WHERE NOT known.finished
@@ -94,7 +95,7 @@ def begin(
     """
     query = sql.SQL(_BEGIN).format(resumes=sql.SQL(_RESUMES))
     values = ledger.parameters(
-        load, name=name, fingerprint=fingerprint, cut=cut, properties=properties
+        load, name=name, fingerprint=fingerprint, cut=cut, properties=properties, options=told(load)
     )
     row = pg.fetch_one(conn, _Begun, query, values)
     if row is None:

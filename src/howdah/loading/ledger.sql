@@ -26,6 +26,9 @@ COMMENT ON COLUMN howdah.sources.members IS 'how many sources it holds, when it 
 ALTER TABLE howdah.sources ADD COLUMN IF NOT EXISTS properties jsonb;
 COMMENT ON COLUMN howdah.sources.properties IS 'what it says of itself as a whole, as Dublin Core, where its records are not the place: a workbook''s author';
 
+ALTER TABLE howdah.sources ADD COLUMN IF NOT EXISTS options jsonb;
+COMMENT ON COLUMN howdah.sources.options IS 'how its load was told to read it and to fill columns; null: it found out';
+
 CREATE TABLE IF NOT EXISTS howdah.chunks (
     source    bigint      NOT NULL REFERENCES howdah.sources ON DELETE CASCADE,
     loaded_at timestamptz NOT NULL,

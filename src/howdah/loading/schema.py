@@ -18,7 +18,7 @@ _DDL = "ledger.sql"
 # What was added last.
 _INSTALLED = """
     SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
-                    WHERE attrelid = to_regclass('howdah.sources') AND attname = 'properties')
+                    WHERE attrelid = to_regclass('howdah.sources') AND attname = 'options')
 """
 
 
