@@ -55,7 +55,7 @@ def test_table_is_made_as_documented(dsn, ask, tmp_path):
 def test_ledger_of_an_earlier_version_gets_what_is_new_with_the_next_load(dsn, ask, tmp_path):
     old = write_ndjson(tmp_path / "a.ndjson", 3)
     howdah.load([old], dsn=dsn)
-    ask("ALTER TABLE howdah.sources DROP COLUMN properties")
+    ask("ALTER TABLE howdah.sources DROP COLUMN properties, DROP COLUMN options")
 
     report = howdah.load([old, DOCUMENTS / "test.xlsx"], dsn=dsn)
 
