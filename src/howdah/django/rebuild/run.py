@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,27 +14,10 @@ from howdah import pg
 from howdah.django.rebuild import build, carry, guard, inplace, store, swap
 from howdah.django.rebuild.carry import Carried
 from howdah.django.rebuild.databases import connect
+from howdah.django.rebuild.events import Clock, OnEvent
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild
 from howdah.django.rebuild.store import Kept
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happens.
-
-    Attributes:
-        step: "build", "carry over", ...
-        detail: Of it, for people; empty at its end.
-        seconds: It took; None while it goes on.
-    """
-
-    step: str
-    detail: str
-    seconds: float | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +65,7 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
         Refused: A database is not declared disposable, or something else speaks against it.
         HowdahError: A step failed; the live databases are as before.
     """
-    clock = _Clock(on_event)
+    clock = Clock(on_event)
     with clock.step("plan"):
         plan = plan_rebuild(options)
         guard.check(plan)
@@ -95,27 +77,6 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
             if one.strategy == "in place":
                 reports.append(inplace.rebuild(plan, one, live[one.name], clock))
     return RebuildReport(tuple(reports), clock.total(), clock.steps)
-
-
-class _Clock:
-    """Tells events and adds up how long each step takes."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._started = time.monotonic()
-        self.steps: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        started = time.monotonic()
-        self._on_event(Event(name, ""))
-        yield lambda detail: self._on_event(Event(name, detail))
-        seconds = time.monotonic() - started
-        self.steps[name] = self.steps.get(name, 0.0) + seconds
-        self._on_event(Event(name, "", seconds))
-
-    def total(self) -> float:
-        return time.monotonic() - self._started
 
 
 @contextmanager
@@ -133,7 +94,7 @@ def _aside(
     plan: RebuildPlan,
     plans: Sequence[DatabasePlan],
     live: dict[str, Connection[Any]],
-    clock: _Clock,
+    clock: Clock,
 ) -> list[DatabaseReport]:
     results = _built(plan, plans, live, clock)
     with clock.step("carry over"), ThreadPoolExecutor(len(plans)) as threads:
@@ -171,7 +132,7 @@ def _built(
     plan: RebuildPlan,
     plans: Sequence[DatabasePlan],
     live: dict[str, Connection[Any]],
-    clock: _Clock,
+    clock: Clock,
 ) -> dict[str, Kept]:
     """Return the result for each database, by its name, and build what is not kept yet."""
     todo = [one for one in plans if one.kept is None]
