@@ -54,6 +54,7 @@ def digest_of(
     _add(
         digest,
         {
+            "database": database.name,
             "versions": [howdah.__version__, django.get_version(), facts.server_version],
             "encoding": [facts.encoding, facts.datcollate, facts.datctype, facts.locale],
             "extensions": sorted(extensions),

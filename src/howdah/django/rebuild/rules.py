@@ -27,6 +27,7 @@ class Rules:
         keep_tables: Tables whose rows are carried over.
         keep_old: How many replaced generations stay for `--undo`.
         max_size_bytes: A larger database is refused unless it is named by `--allow`.
+        lock_timeout_s: How long to try to lock tables that cannot be swapped without.
         kept_results: How many built results are kept for each database.
     """
 
@@ -40,6 +41,7 @@ class Rules:
     keep_tables: tuple[TableName, ...] = ()
     keep_old: int = 0
     max_size_bytes: int = 10 * _GIB
+    lock_timeout_s: float = 30.0
     kept_results: int = 3
 
     def for_alias(self, rule: Mapping[str, tuple[str, ...]], alias: str) -> tuple[str, ...]:

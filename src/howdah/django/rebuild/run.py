@@ -179,6 +179,7 @@ def _swap_all(
                 shared=tuple(dict.fromkeys((*one.shared, *kept.shared))),
                 keep_tables=plan.rules.keep_tables,
                 digest=one.digest,
+                lock_timeout_s=plan.rules.lock_timeout_s,
             )
             with pg.explained(f"swap the schemas of {one.name}"):
                 notes[one.name] = swap.swap(live[one.name], wanted)

@@ -24,7 +24,7 @@ from howdah.pg import TableName
 _LOCK_TIMEOUT = "40ms"
 _PAUSE_S = 0.03
 _WRITERS_TIMEOUT_S = 5.0
-_READERS_TIMEOUT_S = 30.0
+_UNDO_TIMEOUT_S = 30.0
 _DROP_TIMEOUT = "200ms"
 _DROP_TIMEOUT_S = 5.0
 
@@ -61,12 +61,14 @@ class Swap:
         shared: Those whose objects move one by one.
         keep_tables: Whose rows are carried over.
         digest: Of what comes in.
+        lock_timeout_s: How long to try where locks cannot be done without.
     """
 
     schemas: tuple[str, ...]
     shared: tuple[str, ...]
     keep_tables: tuple[TableName, ...]
     digest: str
+    lock_timeout_s: float
 
 
 def swap(conn: Connection[Any], wanted: Swap) -> list[str]:
@@ -94,7 +96,7 @@ def swap(conn: Connection[Any], wanted: Swap) -> list[str]:
                 notes += keeping.carry_rows(conn, wanted.keep_tables, wanted.schemas)
                 _rename(conn, wanted)
         except (errors.LockNotAvailable, errors.DeadlockDetected):
-            if waited > _READERS_TIMEOUT_S:
+            if waited > wanted.lock_timeout_s:
                 raise _busy(conn, wanted) from None
             time.sleep(_PAUSE_S)
         else:
@@ -127,7 +129,7 @@ def swap_back(conn: Connection[Any], *, as_undone: bool = True) -> list[str]:
                 for schema in schemas:
                     _put_back(conn, schema, marked, is_shared=schema in shared)
         except errors.LockNotAvailable:
-            if time.monotonic() - started > _READERS_TIMEOUT_S:
+            if time.monotonic() - started > _UNDO_TIMEOUT_S:
                 raise HowdahError(
                     "The tables could not be locked, so nothing was undone.",
                     next_step="End what reads them (pg_stat_activity), and try again.",
@@ -293,6 +295,6 @@ def _busy(conn: Connection[Any], wanted: Swap) -> HowdahError:
     who = "; ".join(f"process {pid} ({state}): {query}" for pid, state, query in rows)
     return HowdahError(
         f"The tables in {', '.join(held)} could not be locked within "
-        f"{_READERS_TIMEOUT_S:.0f} s. They are held by {who or 'nobody any more'}.",
+        f"{wanted.lock_timeout_s:.0f} s. They are held by {who or 'nobody any more'}.",
         next_step="Wait for it to end and run the same command again: what was built is kept.",
     )
