@@ -79,7 +79,7 @@ def carry(live: Connection[Any], built: Connection[Any], kept: Kept) -> Carried:
         _set_sequences(built, live, kept)
         _run(live, kept.after_data)
         for schema in kept.schemas:
-            _follow(live, schema)
+            follow(live, schema, names.beside(schema, names.NEXT))
     return Carried(len(counts), sum(counts))
 
 
@@ -140,11 +140,11 @@ def _set_sequences(built: Connection[Any], live: Connection[Any], kept: Kept) ->
     live.execute(_SETVAL, [schemas, [row[1] for row in rows], [row[2] for row in rows]])
 
 
-def _follow(live: Connection[Any], schema: str) -> None:
-    """Give the new objects what the live ones of the same names have from people."""
+def follow(live: Connection[Any], source: str, target: str) -> None:
+    """Give the objects of a schema what those of the same names in another have from people."""
     live.execute(
         "SELECT set_config('howdah.source', %s, true), set_config('howdah.target', %s, true)",
-        [schema, names.beside(schema, names.NEXT)],
+        [source, target],
     )
     text = files("howdah.django.rebuild").joinpath("follow.sql").read_text()
     live.execute(sql.SQL(cast("LiteralString", text)), prepare=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection, errors, sql
 
 from howdah import pg
-from howdah.django.rebuild import names
 from howdah.errors import HowdahError, Refused
 from howdah.pg import TableName
 
@@ -36,11 +35,16 @@ class _Column:
 
 
 def carry_rows(
-    conn: Connection[Any], tables: Sequence[TableName], schemas: Sequence[str]
+    conn: Connection[Any], tables: Sequence[TableName], places: Mapping[str, tuple[str, str]]
 ) -> list[str]:
     """Copy the rows of live tables into the new ones; a live row wins over a fixture's.
 
     Inside the transaction of the swap, with writers held off: no row is lost.
+
+    Args:
+        conn: To the live database.
+        tables: Which.
+        places: Where the old and the new tables are now, by the schema's name.
 
     Returns:
         What did not fit, in sentences.
@@ -51,38 +55,42 @@ def carry_rows(
     """
     notes = []
     for table in tables:
-        if table.schema in schemas:
-            notes += _carry(conn, table.schema, table.table)
+        if table.schema in places:
+            notes += _carry(conn, table, *places[table.schema])
     return notes
 
 
-def _carry(conn: Connection[Any], schema: str, table: str) -> list[str]:
-    next_schema = names.beside(schema, names.NEXT)
-    old = pg.fetch_all(conn, _Column, _COLUMNS, [schema, table])
-    new = pg.fetch_all(conn, _Column, _COLUMNS, [next_schema, table])
+def _carry(conn: Connection[Any], table: TableName, source: str, target: str) -> list[str]:
+    old = pg.fetch_all(conn, _Column, _COLUMNS, [source, table.table])
+    new = pg.fetch_all(conn, _Column, _COLUMNS, [target, table.table])
     if not old or not new:
-        return [f"{schema}.{table} is {'new' if new else 'gone'}, so no rows were carried over"]
+        return [f"{table} is {'new' if new else 'gone'}, so no rows were carried over"]
     common = [one for one in new if one.name in {column.name for column in old}]
     missing = [one.name for one in new if one.is_needed and one not in common]
     if missing:
         raise Refused(
-            f"The rows of {schema}.{table} cannot be carried over: the new column "
+            f"The rows of {table} cannot be carried over: the new column "
             f"{missing[0]!r} needs a value, and has no default in the database.",
             next_step='Give it db_default or null=True, or take the table out of "keep_tables".',
         )
     try:
-        _insert(conn, schema, table, common)
+        _insert(conn, (source, table.table), (target, table.table), common)
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except errors.IntegrityError as exc:
         raise HowdahError(
-            f"The rows of {schema}.{table} do not fit in: {' '.join(str(exc).split())}",
+            f"The rows of {table} do not fit in: {' '.join(str(exc).split())}",
             next_step='Add the tables that they refer to to "keep_tables" as well.',
         ) from exc
     lost = [one.name for one in old if one.name not in {column.name for column in common}]
-    return [f"{schema}.{table} lost the columns {', '.join(lost)}"] if lost else []
+    return [f"{table} lost the columns {', '.join(lost)}"] if lost else []
 
 
-def _insert(conn: Connection[Any], schema: str, table: str, columns: Sequence[_Column]) -> None:
+def _insert(
+    conn: Connection[Any],
+    source: tuple[str, str],
+    target: tuple[str, str],
+    columns: Sequence[_Column],
+) -> None:
     keys = [sql.Identifier(one.name) for one in columns if one.is_key]
     rest = [sql.Identifier(one.name) for one in columns if not one.is_key]
     action = sql.SQL("NOTHING")
@@ -90,15 +98,14 @@ def _insert(conn: Connection[Any], schema: str, table: str, columns: Sequence[_C
         sets = (sql.SQL("{} = excluded.{}").format(one, one) for one in rest)
         action = sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(sets))
     names_of = sql.SQL(", ").join(sql.Identifier(one.name) for one in columns)
-    target = sql.Identifier(names.beside(schema, names.NEXT), table)
     conn.execute(
         sql.SQL(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ON CONFLICT {} DO {}"
         ).format(
-            target,
+            sql.Identifier(*target),
             names_of,
             names_of,
-            sql.Identifier(schema, table),
+            sql.Identifier(*source),
             sql.SQL("({})").format(sql.SQL(", ").join(keys)) if keys and rest else sql.SQL(""),
             action,
         )
@@ -108,6 +115,6 @@ def _insert(conn: Connection[Any], schema: str, table: str, columns: Sequence[_C
             conn.execute(
                 sql.SQL(
                     "SELECT setval(%s::regclass, greatest(max({}), 1), max({}) IS NOT NULL) FROM {}"
-                ).format(sql.Identifier(one.name), sql.Identifier(one.name), target),
+                ).format(sql.Identifier(one.name), sql.Identifier(one.name), sql.Identifier(*target)),
                 [one.sequence],
             )

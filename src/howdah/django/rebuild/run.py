@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection
@@ -17,41 +16,8 @@ from howdah.django.rebuild.databases import connect
 from howdah.django.rebuild.events import Clock, OnEvent
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild
+from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 from howdah.django.rebuild.store import Kept
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseReport:
-    """What was done to one database.
-
-    Attributes:
-        was_kept: The result was there already, so nothing was built.
-        tables: With rows.
-        left: Replaced schemas that somebody is still reading; the next rebuild drops them.
-        notes: What a person should know, in sentences.
-    """
-
-    name: str
-    schemas: tuple[str, ...]
-    was_kept: bool
-    tables: int
-    rows: int
-    left: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
-    """What a rebuild has done.
-
-    Attributes:
-        seconds: All of it took.
-        steps: How long each step took, in seconds.
-    """
-
-    databases: tuple[DatabaseReport, ...]
-    seconds: float
-    steps: dict[str, float] = field(default_factory=dict)
 
 
 def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildReport:

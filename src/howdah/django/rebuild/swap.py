@@ -28,6 +28,10 @@ _UNDO_TIMEOUT_S = 30.0
 _DROP_TIMEOUT = "200ms"
 _DROP_TIMEOUT_S = 5.0
 
+_NOT_WAITED_FOR = (
+    f"some transactions wrote for more than {_WRITERS_TIMEOUT_S:.0f} s, and were not waited for"
+)
+
 _OLD_TABLES = """
     SELECT n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -80,27 +84,24 @@ def swap(conn: Connection[Any], wanted: Swap) -> list[str]:
     Raises:
         HowdahError: A table of a shared schema could not be locked; nothing has changed.
     """
-    notes: list[str] = []
+    places = {schema: (schema, names.beside(schema, names.NEXT)) for schema in wanted.schemas}
     started = time.monotonic()
     while True:
         waited = time.monotonic() - started
         hold_writers = waited < _WRITERS_TIMEOUT_S
-        if not hold_writers and not wanted.shared and not wanted.keep_tables:
-            notes.append(
-                f"some transactions wrote for more than {_WRITERS_TIMEOUT_S:.0f} s, "
-                "and were not waited for"
-            )
+        notes = [] if hold_writers or wanted.keep_tables else [_NOT_WAITED_FOR]
         try:
             with conn.transaction():
-                _lock(conn, wanted, hold_writers=hold_writers)
-                notes += keeping.carry_rows(conn, wanted.keep_tables, wanted.schemas)
-                _rename(conn, wanted)
+                lock(conn, wanted, hold_writers=hold_writers)
+                lost = keeping.carry_rows(conn, wanted.keep_tables, places)
+                set_aside(conn, wanted)
+                _take_place(conn, wanted)
         except (errors.LockNotAvailable, errors.DeadlockDetected):
             if waited > wanted.lock_timeout_s:
                 raise _busy(conn, wanted) from None
             time.sleep(_PAUSE_S)
         else:
-            return notes
+            return [*notes, *lost]
 
 
 def swap_back(conn: Connection[Any], *, as_undone: bool = True) -> list[str]:
@@ -182,7 +183,8 @@ def drop_schemas(conn: Connection[Any], schemas: Sequence[str]) -> bool:
     return True
 
 
-def _lock(conn: Connection[Any], wanted: Swap, *, hold_writers: bool) -> None:
+def lock(conn: Connection[Any], wanted: Swap, *, hold_writers: bool) -> None:
+    """Hold writers off, and readers of tables that move, until the transaction ends."""
     conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
     rows = conn.execute(_OLD_TABLES, [list(wanted.schemas)]).fetchall()
     moved = [sql.Identifier(*row) for row in rows if row[0] in wanted.shared]
@@ -195,17 +197,32 @@ def _lock(conn: Connection[Any], wanted: Swap, *, hold_writers: bool) -> None:
         conn.execute(query.format(sql.SQL(", ").join(renamed)))
 
 
-def _rename(conn: Connection[Any], wanted: Swap) -> None:
+def set_aside(conn: Connection[Any], wanted: Swap) -> None:
+    """Make the live schemas the first generation of old ones, in the caller's transaction."""
     marked = generations(conn)
     for schema in wanted.schemas:
         if not _exists(conn, schema):
-            dump.rename(conn, names.beside(schema, names.NEXT), schema)
             continue
-        oldest = max((g for g in _generations_of(schema, marked)), default=0)
+        oldest = max(_generations_of(schema, marked), default=0)
         for generation in range(oldest, 0, -1):
             _age(conn, schema, generation, marked)
-        _replace(conn, schema, is_shared=schema in wanted.shared)
-        _mark(conn, names.old(schema, 1), schema, wanted)
+        aside = names.old(schema, 1)
+        if schema in wanted.shared:
+            conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(aside)))
+            dump.move(conn, schema, aside)
+        else:
+            dump.rename(conn, schema, aside)
+        _mark(conn, aside, schema, wanted)
+
+
+def _take_place(conn: Connection[Any], wanted: Swap) -> None:
+    for schema in wanted.schemas:
+        waiting = names.beside(schema, names.NEXT)
+        if schema in wanted.shared and _exists(conn, schema):
+            dump.move(conn, waiting, schema)
+            conn.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(waiting)))
+        else:
+            dump.rename(conn, waiting, schema)
 
 
 def _generations_of(schema: str, marked: dict[str, dict[str, Any]]) -> list[int]:
@@ -221,18 +238,6 @@ def _age(
         older = names.old(schema, generation + 1)
         dump.rename(conn, current, older)
         comment_on(conn, older, names.mark(**marked[current] | {"generation": generation + 1}))
-
-
-def _replace(conn: Connection[Any], schema: str, *, is_shared: bool) -> None:
-    waiting, aside = names.beside(schema, names.NEXT), names.old(schema, 1)
-    if not is_shared:
-        dump.rename(conn, schema, aside)
-        dump.rename(conn, waiting, schema)
-        return
-    conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(aside)))
-    dump.move(conn, schema, aside)
-    dump.move(conn, waiting, schema)
-    conn.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(waiting)))
 
 
 def _put_back(

@@ -8,7 +8,7 @@ from typing import Any
 
 from howdah.django.rebuild.clean import Leftover
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
-from howdah.django.rebuild.run import DatabaseReport, RebuildReport
+from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 
 _KIB = 1024
 _SHOWN = 12
