@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -31,16 +32,30 @@ TRIGGER = """
 CUT = "PERFORM pg_terminate_backend(pg_backend_pid())"
 
 
-@pytest.fixture
-def unchanged(small: Project) -> Iterator[Project]:
+@dataclass
+class Unchanged:
     """A project with live rows of its own, which a rebuild that fails may not touch."""
+
+    project: Project
+    before: str
+
+    def is_as_before(self) -> None:
+        assert self.project.digest() == self.before
+        assert self.project.leftovers() == []
+
+    def succeeds_next(self) -> None:
+        self.is_as_before()
+        self.project.rebuild()
+        assert self.project.ask("SELECT name FROM shop.shop_item ORDER BY id") == ["cup", "plate"]
+        assert self.project.leftovers() == []
+
+
+@pytest.fixture
+def live(small: Project) -> Unchanged:
     small.rebuild()
     small.ask("INSERT INTO store.shelf (name) VALUES ('live')")
     small.ask("INSERT INTO shop.shop_item (name, shelf_id, price) VALUES ('live', 2, 3)")
-    before = small.digest()
-    yield small
-    assert small.digest() == before
-    assert small.leftovers() == []
+    return Unchanged(small, small.digest())
 
 
 @contextmanager
@@ -53,76 +68,69 @@ def struck(project: Project, statement: str, strike: str, when: str) -> Iterator
         project.ask("DROP EVENT TRIGGER strike; DROP SCHEMA fault CASCADE")
 
 
-def succeeds_next(project: Project) -> None:
-    """Rebuild, look that the new rows are there, and put the live ones back as they were."""
-    project.rebuild("--keep-old", "1")
-    assert project.ask("SELECT name FROM shop.shop_item ORDER BY id") == ["cup", "plate"]
-    project.rebuild("--undo")
-    project.rebuild("--clean")
-
-
-def test_migration_that_raises_changes_nothing(unchanged):
+def test_migration_that_raises_changes_nothing(live):
     path = "shop/migrations/0001_initial.py"
     good = "operations = ["
     bad = "operations = [migrations.RunSQL('SELECT 1/0'),"
-    unchanged.write(path, good, bad)
+    live.project.write(path, good, bad)
 
-    said = unchanged.rebuild(code=1)
+    said = live.project.rebuild(code=1)
 
     assert "shop.0001_initial failed: DataError: division by zero" in said
-    unchanged.write(path, bad, good)
-    succeeds_next(unchanged)
+    live.project.write(path, bad, good)
+    live.succeeds_next()
 
 
-def test_fixture_that_does_not_load_changes_nothing(unchanged):
-    unchanged.write("rows.json", '"shelf": 1, "name": "plate"', '"shelf": 77, "name": "plate"')
+def test_fixture_that_does_not_load_changes_nothing(live):
+    live.project.write("rows.json", '"shelf": 1, "name": "plate"', '"shelf": 77, "name": "plate"')
 
-    said = unchanged.rebuild(code=1)
+    said = live.project.rebuild(code=1)
 
     assert "The fixtures rows do not load into 'default'" in said
-    unchanged.write("rows.json", '"shelf": 77', '"shelf": 1')
-    succeeds_next(unchanged)
+    live.project.write("rows.json", '"shelf": 77', '"shelf": 1')
+    live.succeeds_next()
 
 
-def test_hook_that_raises_changes_nothing(unchanged):
-    unchanged.configure(after="hooks.after")
-    (unchanged.folder / "hooks.py").write_text("def after(aliases): raise ValueError('no')\n")
+def test_hook_that_raises_changes_nothing(live):
+    live.project.configure(after="hooks.after")
+    (live.project.folder / "hooks.py").write_text("def after(aliases): raise ValueError('no')\n")
 
-    said = unchanged.rebuild(code=1)
+    said = live.project.rebuild(code=1)
 
     assert "no" in said
-    (unchanged.folder / "hooks.py").write_text("def after(aliases): pass\n")
-    succeeds_next(unchanged)
+    (live.project.folder / "hooks.py").write_text("def after(aliases): pass\n")
+    live.succeeds_next()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_rebuild_that_is_killed_while_it_builds_changes_nothing(unchanged, signal_number):
-    unchanged.configure(after="hooks.after")
-    hook = unchanged.folder / "hooks.py"
+def test_rebuild_that_is_killed_while_it_builds_changes_nothing(live, signal_number):
+    live.project.configure(after="hooks.after")
+    hook = live.project.folder / "hooks.py"
     hook.write_text("import time\ndef after(aliases):\n    print('here', flush=True)\n    time.sleep(60)\n")
-    process = unchanged.start("-m", "howdah", "rebuild")
+    process = live.project.start("-m", "howdah", "rebuild")
     assert process.stdout.readline() == "here\n"
 
     process.send_signal(signal_number)
     process.communicate()
 
     assert process.returncode == (-9 if signal_number == signal.SIGKILL else 130)
-    left = unchanged.leftovers()
+    left = live.project.leftovers()
     assert len(left) == (1 if signal_number == signal.SIGKILL else 0)
+    if left:
+        assert left[0] in live.project.rebuild("--clean", "--plan")
+        assert f"removed the database {left[0]}" in live.project.rebuild("--clean")
     hook.write_text("def after(aliases): pass\n")
-    unchanged.rebuild("--clean")
-    succeeds_next(unchanged)
+    live.succeeds_next()
 
 
-def test_rebuild_that_is_killed_while_it_carries_over_changes_nothing(unchanged):
-    with struck(unchanged, "CREATE TABLE shop__next", "PERFORM pg_sleep(60)", "ddl_command_end"):
-        process = unchanged.start("-m", "howdah", "rebuild", "--fresh")
-        wait_for(unchanged, "wait_event = 'PgSleep'")
+def test_rebuild_that_is_killed_while_it_carries_over_changes_nothing(live):
+    with struck(live.project, "CREATE TABLE shop__next", "PERFORM pg_sleep(60)", "ddl_command_end"):
+        process = live.project.start("-m", "howdah", "rebuild", "--fresh")
+        wait_for(live.project, "wait_event = 'PgSleep'")
         process.kill()
         process.communicate()
-        end_sessions(unchanged)
-    assert unchanged.leftovers() == []
-    succeeds_next(unchanged)
+        end_sessions(live.project)
+    live.succeeds_next()
 
 
 @pytest.mark.parametrize(
@@ -135,60 +143,58 @@ def test_rebuild_that_is_killed_while_it_carries_over_changes_nothing(unchanged)
     ],
     ids=["making tables", "making constraints", "between renames", "at the last rename"],
 )
-def test_connection_that_is_cut_changes_nothing(unchanged, statement, when):
-    with struck(unchanged, statement, CUT, when):
-        said = unchanged.rebuild(code=1)
+def test_connection_that_is_cut_changes_nothing(live, statement, when):
+    with struck(live.project, statement, CUT, when):
+        said = live.project.rebuild(code=1)
 
     assert "shut down" in said or "lost" in said
-    succeeds_next(unchanged)
+    live.succeeds_next()
 
 
-def test_statement_that_is_refused_between_the_renames_changes_nothing(unchanged):
-    with struck(unchanged, 'RENAME TO "shop"$', "RAISE 'no'", "ddl_command_end"):
-        unchanged.rebuild(code=1)
-    succeeds_next(unchanged)
+def test_statement_that_is_refused_between_the_renames_changes_nothing(live):
+    with struck(live.project, 'RENAME TO "shop"$', "RAISE 'no'", "ddl_command_end"):
+        live.project.rebuild(code=1)
+    live.succeeds_next()
 
 
-def test_lock_that_another_session_holds_on_a_shared_table_changes_nothing(unchanged):
-    unchanged.configure(lock_timeout_s=0.5)
-    with unchanged.connect() as conn, conn.transaction():
+def test_lock_that_another_session_holds_on_a_shared_table_changes_nothing(live):
+    live.project.configure(lock_timeout_s=0.5)
+    with live.project.connect() as conn, conn.transaction():
         conn.execute("SELECT * FROM public.note")
 
-        said = unchanged.rebuild(code=1)
+        said = live.project.rebuild(code=1)
 
     assert "public could not be locked" in said
     assert "SELECT * FROM public.note" in said
-    succeeds_next(unchanged)
+    live.succeeds_next()
 
 
-def test_reader_of_a_renamed_table_holds_nothing_up(unchanged):
-    with unchanged.connect() as conn, conn.transaction():
+def test_reader_of_a_renamed_table_holds_nothing_up(live):
+    with live.project.connect() as conn, conn.transaction():
         conn.execute("SELECT * FROM shop.shop_item")
 
-        report = unchanged.report()
+        report = live.project.report()
 
-        assert report["databases"][0]["left"] == ["public__old1", "shop__old1", "store__old1"]
+        assert report["databases"][0]["left"] == ["shop__old1", "store__old1", "public__old1"]
         assert conn.execute("SELECT count(*) FROM shop.shop_item").fetchone() == (2,)
-    unchanged.rebuild("--undo")
-    unchanged.rebuild("--clean")
+    live.project.rebuild()
+    assert live.project.leftovers() == []
 
 
-def test_second_rebuild_at_once_is_refused_or_waits(unchanged):
-    with unchanged.connect() as conn:
+def test_second_rebuild_at_once_is_refused_or_waits(live):
+    with live.project.connect() as conn:
         conn.execute("SELECT pg_advisory_lock(hashtextextended('howdah rebuild', 0))")
 
-        said = unchanged.rebuild(code=2)
+        said = live.project.rebuild(code=2)
 
-        assert f"Another rebuild of {unchanged.main} is running" in said
-        process = unchanged.start("-m", "howdah", "rebuild", "--wait", "60", "--keep-old", "1")
-        wait_for(unchanged, "application_name = 'howdah rebuild' AND query LIKE '%try_advisory%'")
+        assert f"Another rebuild of {live.project.main} is running" in said
+        process = live.project.start("-m", "howdah", "rebuild", "--wait", "60")
+        wait_for(live.project, "application_name = 'howdah rebuild' AND query LIKE '%try_advisory%'")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    unchanged.rebuild("--undo")
-    unchanged.rebuild("--clean")
 
 
-def test_full_disk_changes_nothing(unchanged, base):
+def test_full_disk_changes_nothing(live, base):
     folder = base / "small disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -199,19 +205,19 @@ def test_full_disk_changes_nothing(unchanged, base):
     if mounted.returncode:
         pytest.skip("only root may mount a file system")
     try:
-        [data] = unchanged.ask("SHOW data_directory")
+        [data] = live.project.ask("SHOW data_directory")
         shutil.chown(folder, Path(data).owner(), Path(data).group())
-        unchanged.ask(f"CREATE TABLESPACE narrow LOCATION '{folder}'")
-        unchanged.ask(f'ALTER DATABASE "{unchanged.main}" SET default_tablespace = narrow')
+        live.project.ask(f"CREATE TABLESPACE narrow LOCATION '{folder}'")
+        live.project.ask(f'ALTER DATABASE "{live.project.main}" SET default_tablespace = narrow')
 
-        said = unchanged.rebuild(code=1)
+        said = live.project.rebuild("--fresh", code=1)
 
         assert "No space left on device" in said
-        unchanged.ask(f'ALTER DATABASE "{unchanged.main}" RESET default_tablespace')
-        unchanged.ask("DROP TABLESPACE narrow")
+        live.project.ask(f'ALTER DATABASE "{live.project.main}" RESET default_tablespace')
+        live.project.ask("DROP TABLESPACE narrow")
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
-    succeeds_next(unchanged)
+    live.succeeds_next()
 
 
 def test_server_that_is_killed_comes_back_as_before(make_cluster, small):

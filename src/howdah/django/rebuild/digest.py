@@ -57,6 +57,7 @@ def digest_of(
             "database": database.name,
             "versions": [howdah.__version__, django.get_version(), facts.server_version],
             "encoding": [facts.encoding, facts.datcollate, facts.datctype, facts.locale],
+            "database settings": facts.settings,
             "extensions": sorted(extensions),
             "settings": {name: getattr(settings, name, None) for name in _SETTINGS},
             "aliases": [_alias(alias) for alias in database.aliases],

@@ -121,7 +121,7 @@ def plan_rebuild(options: Options) -> RebuildPlan:
         UsageError: The settings or the options name what is not there.
         NoDatabase: A server does not let us in.
     """
-    rules = rules_of(getattr(settings, "HOWDAH", {}))
+    rules = project_rules()
     found = [_plan(one, options, rules) for one in find_databases(options.databases)]
     if not found:
         raise UsageError(
@@ -130,6 +130,11 @@ def plan_rebuild(options: Options) -> RebuildPlan:
         )
     keep_old = rules.keep_old if options.keep_old is None else options.keep_old
     return RebuildPlan(tuple(found), options, rules, keep_old)
+
+
+def project_rules() -> Rules:
+    """Return HOWDAH["REBUILD"] of the settings."""
+    return rules_of(getattr(settings, "HOWDAH", {}))
 
 
 def _plan(database: Database, options: Options, rules: Rules) -> DatabasePlan:
