@@ -3,6 +3,8 @@
 import json
 import os
 
+from test_sqlite import *  # noqa: F403  # Django's own settings for its tests
+
 _JUDGE = json.loads(os.environ["JUDGE"])
 
 DATABASES = {
@@ -13,9 +15,3 @@ if _JUDGE["howdah"] is not None:
     HOWDAH = _JUDGE["howdah"]
 
 TEST_RUNNER = "judge_runner.Runner"
-
-# As Django's own tests/test_sqlite.py.
-SECRET_KEY = "django_tests_secret_key"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
-USE_TZ = False
