@@ -1,0 +1,1 @@
+"""Howdah's part for Django projects."""
