@@ -36,8 +36,8 @@ class DidNotRun(Exception):
 
 def run(part: Part, mode: str, *, tree: Path, server: Running, out: Path) -> dict[str, Outcome]:
     """Run a part in a mode; its outcomes and its log are left in the folder `out`."""
-    stem = f"{tree.name}-{part.name}-{mode.replace(' ', '-')}"
-    outcomes, log = out / f"{stem}.json", out / f"{stem}.log"
+    outcomes = told_in(part, mode, tree=tree, out=out)
+    log = outcomes.with_suffix(".log")
     outcomes.unlink(missing_ok=True)
     command = [sys.executable, "-Wd", "runtests.py", *part.labels, "--settings=judge_settings"]
     command += [f"--parallel={PROCESSES}", "--noinput"]
@@ -54,6 +54,16 @@ def run(part: Part, mode: str, *, tree: Path, server: Running, out: Path) -> dic
     if not outcomes.exists():
         tail = "\n".join(log.read_text().splitlines()[-20:])
         raise DidNotRun(f"{part.name}, {mode}: no outcomes. The end of {log}:\n{tail}")
+    return read(outcomes)
+
+
+def told_in(part: Part, mode: str, *, tree: Path, out: Path) -> Path:
+    """Return the file in which a run leaves its outcomes."""
+    return out / f"{tree.name}-{part.name}-{mode.replace(' ', '-')}.json"
+
+
+def read(outcomes: Path) -> dict[str, Outcome]:
+    """Return the outcomes in a file, by the names of the tests."""
     told = json.loads(outcomes.read_text())
     return {name: Outcome(outcome, "\n".join(details)) for name, (outcome, details) in told.items()}
 
