@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -39,7 +40,7 @@ _SOCKETS = re.compile(r"^\s*unix_socket_directories\b.*$", re.MULTILINE | re.IGN
 
 def install(data: Path, port: int) -> None:
     """Give a new data directory its howdah.conf and include it in postgresql.conf."""
-    _replace(data / NAME, _SETTINGS, like=data / "postgresql.conf")
+    replace_file(data / NAME, _SETTINGS, like=data / "postgresql.conf")
     set_address(data, port, None)
     with (data / "postgresql.conf").open("a", encoding="utf-8") as main:
         main.write(_INCLUDE)
@@ -49,7 +50,7 @@ def install(data: Path, port: int) -> None:
 
 def stored_port(data: Path) -> int | None:
     """Return the port written in howdah.conf; None where the line is missing."""
-    match = _PORT.search(_read(data / NAME))
+    match = _PORT.search(read(data / NAME))
     return int(match[1]) if match else None
 
 
@@ -59,7 +60,7 @@ def set_address(data: Path, port: int, socket_dir: Path | None) -> str:
     Returns:
         The former text, for `restore`.
     """
-    former = _read(data / NAME)
+    former = read(data / NAME)
     text = _with_line(former, _PORT, f"port = {port}")
     text = _with_line(text, _SOCKETS, f"unix_socket_directories = {_quoted(socket_dir)}")
     restore(data, text)
@@ -68,8 +69,8 @@ def set_address(data: Path, port: int, socket_dir: Path | None) -> str:
 
 def restore(data: Path, text: str) -> None:
     """Put howdah.conf's text in place, whole or not at all."""
-    if _read(data / NAME) != text:
-        _replace(data / NAME, text, like=data / NAME)
+    if read(data / NAME) != text:
+        replace_file(data / NAME, text, like=data / NAME)
 
 
 def _with_line(text: str, pattern: re.Pattern[str], line: str) -> str:
@@ -83,14 +84,17 @@ def _quoted(folder: Path | None) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a cluster's file."""
     # As root we read what another OS user owns: no link of theirs is followed.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
         return file.read()
 
 
-def _replace(path: Path, text: str, *, like: Path) -> None:
+def replace_file(path: Path, text: str, *, like: Path) -> None:
+    """Put a text in a file's place, whole or not at all, with the owner and mode of `like`."""
     owner = like.lstat()
+    mode = stat.S_IMODE(owner.st_mode)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -98,6 +102,7 @@ def _replace(path: Path, text: str, *, like: Path) -> None:
             file.flush()
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
