@@ -26,6 +26,7 @@ _COMMANDS = {
     ),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),
+    "tune": ("howdah.cli.tune", "Make inserts fast: a plan, a proof by measurement, a way back."),
     "where": ("howdah.cli.where", "Say which database is used, and why."),
 }
 
