@@ -16,6 +16,7 @@ HOWDAH = {
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -25,10 +26,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 
-__all__ = ["ANY", "Places", "is_ours", "places", "same_database"]
+__all__ = ["ANY", "MIGRATING", "Places", "is_ours", "places", "same_database"]
 
 ANY = "*"
 _OURS = ("howdah.django.postgresql", "howdah.django.postgis")
+
+# The alias whose schema editor is open: what a migration reads and writes goes through it.
+MIGRATING: ContextVar[str | None] = ContextVar("migrating", default=None)
 
 # Its models describe tables that PostGIS owns and puts where its extension is.
 _NEVER = frozenset({"gis"})
@@ -42,7 +46,7 @@ class Places:
         schemas: App label (or "*") -> schema, for every alias.
         by_alias: The same for one alias, where it differs.
         databases: App label (or "*") -> alias.
-        twins: Alias -> the aliases that open the same database as the same role, itself included.
+        twins: Alias -> the aliases of the same physical database, itself included.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +116,7 @@ def places() -> Places:
             alias: frozenset(
                 other
                 for other in settings.DATABASES
-                if same_database(alias, other) and _role(alias) == _role(other)
+                if same_database(alias, other)
             )
             for alias in settings.DATABASES
         },
@@ -161,11 +165,6 @@ def _address(alias: str) -> tuple[Any, ...]:
     name = entry.get("NAME") or options.get("dbname") or ""
     kind = "postgresql" if "postg" in entry.get("ENGINE", "") else entry.get("ENGINE")
     return kind, str(host), str(port), options.get("service"), str(name)
-
-
-def _role(alias: str) -> Any:
-    entry = settings.DATABASES.get(alias, {})
-    return entry.get("USER"), (entry.get("OPTIONS") or {}).get("assume_role")
 
 
 def _forget(*, setting: str, **_kwargs: Any) -> None:

@@ -8,9 +8,9 @@
 | `"price.list"` | none | `price.list` |
 | `licensing."price.list"` | `licensing` | `price.list` |
 
-Quotes inside a quoted part are doubled, as in SQL. Letters keep their case.
-Whatever else a name holds, it is one name and is quoted whole: no name can
-break out of its quotes.
+A part without quotes is of letters, digits, `_`, `$` and `-`, and keeps its
+case; quotes inside a quoted part are doubled, as in SQL. Whatever else is
+written is one name and is quoted whole: no name can break out of its quotes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["MAX_BYTES", "Name", "parse", "quote", "quote_part"]
 
 MAX_BYTES = 63  # NAMEDATALEN - 1; PostgreSQL cuts longer names off
 
-_PART = r'("(?:[^"\x00]|"")+"|[^".\x00]+)'
+_PART = r'("(?:[^"\x00]|"")+"|[\w$-]+)'
 _NAME = re.compile(rf"(?:{_PART}\.)?{_PART}")
 _BETWEEN = '"."'
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from django.db.backends.ddl_references import ForeignKeyName, Statement
 from django.db.backends.postgresql import schema
 from django.db.backends.utils import split_identifier
 
+from howdah.django.mapping import MIGRATING
 from howdah.django.names import Name, quote_part
 
 __all__ = ["DatabaseSchemaEditor", "SchemaEditor"]
@@ -50,6 +51,16 @@ class SchemaEditor:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._existing: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._migrating = MIGRATING.set(self.connection.alias)
+        return super().__enter__()  # type: ignore[misc,no-any-return]
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            super().__exit__(*raised)  # type: ignore[misc]
+        finally:
+            MIGRATING.reset(self._migrating)
 
     # Schemas
 

@@ -22,10 +22,12 @@ class Rules:
         before_sql: Statements to run in the new database before its tables are made, by alias.
         after_sql: Statements to run in it after the fixtures, by alias.
         after: Dotted path of a function, called as f(aliases) once all is built.
+        schemas: Further schemas that are the project's, as those that RunSQL makes.
         keep_schemas: Schemas that are never touched.
         keep_tables: Tables whose rows are carried over.
         keep_old: How many replaced generations stay for `--undo`.
         max_size_bytes: A larger database is refused unless it is named by `--allow`.
+        lock_timeout_s: How long to try to lock tables that cannot be swapped without.
         kept_results: How many built results are kept for each database.
     """
 
@@ -34,10 +36,12 @@ class Rules:
     before_sql: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     after_sql: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     after: str = ""
+    schemas: tuple[str, ...] = ()
     keep_schemas: tuple[str, ...] = ()
     keep_tables: tuple[TableName, ...] = ()
     keep_old: int = 0
     max_size_bytes: int = 10 * _GIB
+    lock_timeout_s: float = 30.0
     kept_results: int = 3
 
     def for_alias(self, rule: Mapping[str, tuple[str, ...]], alias: str) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ def rules_of(howdah: Mapping[str, Any]) -> Rules:
         )
     for key in ("fixtures", "before_sql", "after_sql"):
         given[key] = _by_alias(key, given.get(key, ()))
-    for key in ("allow", "keep_schemas"):
+    for key in ("allow", "schemas", "keep_schemas"):
         given[key] = _texts(key, given.get(key, ()))
     given["keep_tables"] = tuple(
         TableName.parse(text) for text in _texts("keep_tables", given.get("keep_tables", ()))
