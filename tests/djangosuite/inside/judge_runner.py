@@ -6,6 +6,7 @@ import traceback
 import unittest
 from pathlib import Path
 
+import judge_names
 from django.test import runner
 
 # The worst of several wins: a test with subtests or a failing tearDown reports more than once.
@@ -93,6 +94,11 @@ class Runner(runner.DiscoverRunner):
 
     def get_resultclass(self):
         return Result
+
+    def build_suite(self, *args, **kwargs):
+        suite = super().build_suite(*args, **kwargs)  # has imported the tests
+        judge_names.install()
+        return suite
 
     def run_suite(self, suite, **kwargs):
         result = super().run_suite(suite, **kwargs)

@@ -47,6 +47,17 @@ _RELATIONS = """
 """
 
 
+_FOREIGN_KEYS = """
+    SELECT con.conname, n2.nspname, c2.relname, a2.attname,
+           pg_catalog.pg_table_is_visible(c2.oid)
+      FROM pg_catalog.pg_constraint con
+      JOIN pg_catalog.pg_class c2 ON con.confrelid = c2.oid
+      JOIN pg_catalog.pg_namespace n2 ON n2.oid = c2.relnamespace
+      JOIN pg_catalog.pg_attribute a2 ON c2.oid = a2.attrelid AND a2.attnum = con.confkey[1]
+     WHERE con.contype = 'f' AND con.conrelid = %s::regclass
+"""
+
+
 class _Asked:
     """A cursor through which Django's catalog queries see one table of one schema.
 
@@ -88,7 +99,8 @@ class SchemaIntrospection:
         known = self._known()
         schemas = {schema for schema, _ in known} | places().named()
         if not schemas:
-            return super().get_table_list(cursor)  # type: ignore[misc,no-any-return]
+            tables = super().get_table_list(cursor)  # type: ignore[misc]
+            return [each._replace(name=Name(None, each.name).db_table) for each in tables]
         cursor.execute(_TABLES, [sorted(schemas)])
         return [
             introspection.TableInfo(self._spelled(known, schema, table, visible), kind, comment)
@@ -131,8 +143,16 @@ class SchemaIntrospection:
 
     def get_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
         """Return the constraints and indexes of the table."""
-        asked = self._asked(cursor, table_name)
-        return super().get_constraints(*asked)  # type: ignore[misc,no-any-return]
+        asked, name = self._asked(cursor, table_name)
+        found: dict[str, Any] = super().get_constraints(asked, name)  # type: ignore[misc]
+        known = self._known()
+        if known and any(each["foreign_key"] for each in found.values()):
+            # Django tells the name of the table that a foreign key leads to without its schema.
+            cursor.execute(_FOREIGN_KEYS, [self.connection.ops.place(table_name).quoted])
+            for constraint, schema, table, column, visible in cursor.fetchall():
+                to_table = self._spelled(known, schema, table, visible)
+                found[constraint]["foreign_key"] = (to_table, column)
+        return found
 
     def _asked(self, cursor: Any, table_name: str) -> tuple[Any, str]:
         """Return the cursor and the name to ask with: those given, where no schema is named."""

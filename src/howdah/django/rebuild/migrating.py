@@ -127,7 +127,9 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
     for alias in chosen:
         with connections[alias].schema_editor() as editor:
             for config in apps.get_app_configs():
-                for model in router.get_migratable_models(config, alias, include_auto_created=False):
+                for model in router.get_migratable_models(
+                    config, alias, include_auto_created=False
+                ):
                     if model._meta.can_migrate(alias) and model._meta.managed:
                         editor.create_model(model)
     for alias in chosen:
@@ -206,7 +208,12 @@ def _is_state_only(operation: Operation, label: str, state: ProjectState) -> boo
 def _stored_as(model: ModelState, name: str, field: Any) -> tuple[object, ...]:
     """Return what of a field decides its column; Django's _field_should_be_altered compares it."""
     _, path, args, kwargs = field.deconstruct()
-    return path, args, {k: v for k, v in kwargs.items() if k not in field.non_db_attrs}, field.db_column
+    return (
+        path,
+        args,
+        {k: v for k, v in kwargs.items() if k not in field.non_db_attrs},
+        field.db_column,
+    )
 
 
 class _State(ProjectState):
