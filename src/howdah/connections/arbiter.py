@@ -18,7 +18,7 @@ The contract:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -136,7 +136,7 @@ _TURN = """
 
 
 @contextmanager
-def _turn(at: Session, budget: str) -> Iterator[None]:
+def _turn(at: Session, budget: str) -> Generator[None]:
     """Send a move's statements at once, between its turn and its commit."""
     try:
         with privileged(at.conn), at.conn.pipeline(), at.conn.transaction():
@@ -156,7 +156,7 @@ def not_a_session() -> Refused:
 
 
 @contextmanager
-def privileged(conn: Connection[Any]) -> Iterator[None]:
+def privileged(conn: Connection[Any]) -> Generator[None]:
     """Say what to do where the role may not use the budgets.
 
     Raises:

@@ -343,7 +343,10 @@ _controls_lock = threading.Lock()
 def control(conninfo: str, lost_after_s: float) -> Control:
     """Return the process's control connection to a database."""
     with _controls_lock:
-        return _controls.setdefault((conninfo, lost_after_s), Control(conninfo, lost_after_s))
+        key = conninfo, lost_after_s
+        if key not in _controls:
+            _controls[key] = Control(conninfo, lost_after_s)
+        return _controls[key]
 
 
 def _after_fork() -> None:

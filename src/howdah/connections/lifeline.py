@@ -54,7 +54,7 @@ def client_side(conninfo: str, lost_after_s: float) -> str:
     """
     idle, interval = _spread(lost_after_s)
     said: dict[str, Any] = conninfo_to_dict(conninfo)
-    ours = {
+    ours: dict[str, Any] = {
         "keepalives_idle": idle,
         "keepalives_interval": interval,
         "keepalives_count": _PROBES,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -136,7 +136,7 @@ class Pool(ConnectionPool[Connection[Any]]):
     @contextmanager
     def reserve(
         self, count: int, timeout: float | None = None, *, purpose: str = ""
-    ) -> Iterator[list[Connection[Any]]]:
+    ) -> Generator[list[Connection[Any]]]:
         """Have so many connections at once, all or none; wait in line for them.
 
         Who waits holds none, and is not overtaken by requests for fewer. At the end of the
@@ -183,7 +183,7 @@ class Pool(ConnectionPool[Connection[Any]]):
             self.open(timeout=timeout_s)
         deadline = time.monotonic() + timeout_s
         self._reclaim()
-        if not self._desk.line.enter(use, timeout_s, self._reclaim):
+        if not self._desk.line.enter(use, timeout_s, self._starve):
             self._desk.timeouts += 1
             raise no_slots(self.name, self._desk.line, use.slots, timeout_s)
         conns: list[Connection[Any]] = []
@@ -222,6 +222,10 @@ class Pool(ConnectionPool[Connection[Any]]):
                 raise
             else:
                 return conn
+
+    def _starve(self) -> None:
+        self._desk.collect_garbage()
+        self._reclaim()
 
     def _reclaim(self) -> None:
         """Have back what was forgotten: the garbage collector has closed the connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -133,7 +133,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
     @asynccontextmanager
     async def reserve(
         self, count: int, timeout: float | None = None, *, purpose: str = ""
-    ) -> AsyncIterator[list[AsyncConnection[Any]]]:
+    ) -> AsyncGenerator[list[AsyncConnection[Any]]]:
         """Have so many connections at once, all or none; wait in line for them.
 
         Who waits holds none, and is not overtaken by requests for fewer. At the end of the
@@ -180,7 +180,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
             await self.open(timeout=timeout_s)
         deadline = time.monotonic() + timeout_s
         self._reclaim()
-        if not await self._desk.line.enter_async(use, timeout_s, self._reclaim):
+        if not await self._desk.line.enter_async(use, timeout_s, self._starve):
             self._desk.timeouts += 1
             raise no_slots(self.name, self._desk.line, use.slots, timeout_s)
         conns: list[AsyncConnection[Any]] = []
@@ -219,6 +219,10 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
                 raise
             else:
                 return conn
+
+    def _starve(self) -> None:
+        self._desk.collect_garbage()
+        self._reclaim()
 
     def _reclaim(self) -> None:
         """Have back what was forgotten: the garbage collector has closed the connection."""

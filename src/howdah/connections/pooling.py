@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -39,6 +40,9 @@ FRESH_S = 1.0
 """How long after its last use a connection is taken for working if its socket is quiet,
 in seconds; after that the server is asked."""
 
+COLLECT_EVERY_S = 10.0
+"""How often garbage is collected for those who wait in line, at most, in seconds."""
+
 _CONNECTIONS = 10
 _USE = "_howdah_use"
 _IDLE_SINCE = "_howdah_idle_since"
@@ -61,6 +65,7 @@ class Desk:
     timeouts: int = 0
     leaked: int = 0
     last_error: BaseException | None = None
+    _collected_at: float = float("-inf")
     _forgotten: deque[Use] = field(default_factory=deque)
 
     def sign_out(self, conn: Any, use: Use) -> None:
@@ -86,6 +91,12 @@ class Desk:
                 found.append(use)
         self.leaked += len(found)
         return found
+
+    def collect_garbage(self) -> None:
+        """Find connections that only a cycle of objects still knows; seldom, as it is slow."""
+        if time.monotonic() - self._collected_at > COLLECT_EVERY_S:
+            self._collected_at = time.monotonic()
+            gc.collect()
 
     def check_process(self) -> None:
         """Refuse to serve a process that was forked from the pool's.
