@@ -1,12 +1,13 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test soak lint bench clean help
+.PHONY: demo test soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
+	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
 	@echo "make bench   run the benchmarks that the docs quote"
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
@@ -22,6 +23,10 @@ test:
 soak:
 	@tools/setup all,dev
 	$(PYTHON) -m tests.soak $(or $(MINUTES),10) $(SEED)
+
+fleet:
+	@tools/setup all,dev
+	$(PYTHON) -m tests.connections.fleet --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 lint:
 	@tools/setup all,dev
@@ -40,6 +45,8 @@ bench:
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/budget.py
+	$(PYTHON) bench/pools.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop

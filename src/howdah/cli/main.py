@@ -18,6 +18,7 @@ from howdah.errors import HowdahError
 __all__ = ["cli", "main"]
 
 _COMMANDS = {
+    "budget": ("howdah.cli.budget", "Share connections: a number that a fleet never exceeds."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),

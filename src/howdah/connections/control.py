@@ -29,7 +29,7 @@ from howdah.connections.arbiter import Request, Session
 from howdah.connections.budgets import BudgetUse, budgets, limit_of
 from howdah.errors import HowdahError, Refused
 
-__all__ = ["Control", "Ticket", "control"]
+__all__ = ["Control", "Ticket", "close_all", "control"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -160,14 +160,21 @@ class Control:
             return self._move(lambda at: limit_of(at.conn, budget, first_limit))
 
     def close(self) -> None:
-        """Close the connection; slots that are held are let go."""
+        """Close the connection, for good; slots that are held are let go."""
         with self._lock:
             self._tickets.clear()
             self._disconnect()
+            thread = self._thread
             self._wake_up()
+        if thread is not None:
+            thread.join()
+        self._woken.close()
+        self._wake.close()
 
     def forget_parent(self) -> None:
         """Close what a fork has copied: the server must see the parent's end."""
+        self._woken.close()
+        self._wake.close()
         if self._session is not None:
             with suppress(OSError):
                 os.close(self._session.conn.fileno())
@@ -347,6 +354,15 @@ def control(conninfo: str, lost_after_s: float) -> Control:
         if key not in _controls:
             _controls[key] = Control(conninfo, lost_after_s)
         return _controls[key]
+
+
+def close_all() -> None:
+    """Close the process's control connections; slots that are held are let go."""
+    with _controls_lock:
+        found = list(_controls.values())
+        _controls.clear()
+    for one in found:
+        one.close()
 
 
 def _after_fork() -> None:
