@@ -1,7 +1,7 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test test-django test-django-quick soak lint bench clean help
+.PHONY: demo test test-django test-django-quick soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
@@ -9,6 +9,7 @@ help:
 	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
 	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
+	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
 	@echo "make bench   run the benchmarks that the docs quote"
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
@@ -37,6 +38,10 @@ soak:
 	@tools/setup all,dev
 	$(PYTHON) -m tests.soak $(or $(MINUTES),10) $(SEED)
 
+fleet:
+	@tools/setup all,dev
+	$(PYTHON) -m tests.connections.fleet --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
 lint:
 	@tools/setup all,dev
 	.venv/bin/ruff check
@@ -54,6 +59,8 @@ bench:
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/budget.py
+	$(PYTHON) bench/pools.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop

@@ -18,6 +18,7 @@ from howdah.errors import HowdahError
 __all__ = ["cli", "main"]
 
 _COMMANDS = {
+    "budget": ("howdah.cli.budget", "Share connections: a number that a fleet never exceeds."),
     "config": ("howdah.cli.config", "Show and change the server's settings, safely."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
     "rebuild": (
