@@ -1,3 +1,3 @@
 """Fixtures by subject, from tests/fixtures/."""
 
-pytest_plugins = ["tests.fixtures.server", "tests.fixtures.commands"]
+pytest_plugins = ["tests.fixtures.server", "tests.fixtures.commands", "tests.fixtures.django_project"]
