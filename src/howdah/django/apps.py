@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.core import checks
 
+from howdah.django.checks import check_models
 from howdah.django.placing import install
 
 __all__ = ["HowdahConfig"]
@@ -21,3 +23,7 @@ class HowdahConfig(AppConfig):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         install()  # before any model is imported
+
+    def ready(self) -> None:
+        """Register the checks."""
+        checks.register(check_models, checks.Tags.models)

@@ -1,8 +1,9 @@
 """The same databases with Howdah's ENGINEs: two mappings in place of search_paths and a router."""
 
 from depot.settings.base import *  # noqa: F403
-from depot.settings.base import GEO, MAIN
+from depot.settings.base import GEO, INSTALLED_APPS, MAIN
 
+INSTALLED_APPS = [*INSTALLED_APPS, "howdah.django"]
 DATABASES = {
     "default": {"ENGINE": "howdah.django.postgresql", "NAME": MAIN},
     "data": {"ENGINE": "howdah.django.postgresql", "NAME": MAIN},

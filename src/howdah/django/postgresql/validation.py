@@ -14,4 +14,6 @@ class DatabaseValidation(BaseDatabaseValidation):
 
     def check(self, **kwargs: Any) -> list[Any]:
         """Return what is wrong, each with the line to write."""
-        return []
+        from howdah.django.checks import check_database
+
+        return [*super().check(**kwargs), *check_database(self.connection)]
