@@ -17,6 +17,7 @@ class SchemaOperations:
     """What both backends' operations add to Django's."""
 
     connection: Any
+    compiler_module = "howdah.django.postgresql.compiler"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
