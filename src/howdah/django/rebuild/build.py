@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
@@ -142,7 +142,7 @@ def _schemas(
         raise Refused(
             f"The migrations make objects in the schema {unplanned[0]!r}, where the live database "
             "has objects too, and no model says that it is the project's.",
-            next_step=f'Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
+            next_step='Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
         )
     ordered = [one for one in plan.schemas if one in built]
     return ordered + [one for one in built if one not in plan.schemas]

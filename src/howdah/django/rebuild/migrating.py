@@ -10,7 +10,6 @@ the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +84,7 @@ def migrate(
     plan = [(step.migration, False) for step in steps]
     state = _State(real_apps=set(loader.unmigrated_apps))
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
     _create_unmigrated(chosen, loader)
     for step in steps:
         on_step(step)
@@ -101,7 +100,7 @@ def migrate(
     record(chosen, steps)
     state.clear_delayed_apps_cache()
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
 
 
 def record(aliases: Iterable[str], steps: list[Step]) -> None:
@@ -123,7 +122,7 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])
     for alias in chosen:
         with connections[alias].schema_editor() as editor:
             for config in apps.get_app_configs():
@@ -133,7 +132,7 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
                     if model._meta.can_migrate(alias) and model._meta.managed:
                         editor.create_model(model)
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
 
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
