@@ -48,11 +48,9 @@ def test_a_killed_process_in_line_does_not_hold_up_the_others(budget, python, ds
 
 
 def test_backends_that_outlive_a_killed_process_keep_its_slots(budget, python, dsn, backends):
-    code = HOLD.replace('    print("holds"', '    conns[0].execute("LISTEN x")\n    print("holds"')
-    code += '    conns[1].execute("SELECT pg_sleep(30)")\n'
+    code = HOLD.replace("sys.stdin.read()", 'conns[1].execute("SELECT pg_sleep(30)")')
     process = python(code, dsn, "60", "2")
-    process.stdout.readline()
-    process.stdin.close()
+    assert process.stdout.readline() == "holds\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     with budget.reserve(60, timeout_s=20):  # client_connection_check_interval ends it, not we
