@@ -1,11 +1,13 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test soak fleet lint bench clean help
+.PHONY: demo test test-django test-django-quick soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
+	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
+	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
 	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
@@ -19,6 +21,18 @@ demo:
 test:
 	@tools/setup all,dev
 	$(PYTHON) -m pytest -n 2 $(TESTS)
+
+# Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
+# JUDGE="schema.tests --modes schemas" runs only that; JUDGE="--django 4.2.*" another version.
+test-django:
+	@tools/setup all,dev
+	@tools/postgis
+	$(PYTHON) -m tests.djangosuite $(JUDGE)
+
+test-django-quick:
+	@tools/setup all,dev
+	@tools/postgis
+	$(PYTHON) -m tests.djangosuite --quick
 
 soak:
 	@tools/setup all,dev
@@ -50,5 +64,5 @@ bench:
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
-	rm -rf .venv examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist tests/djangosuite/.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import django
 import psycopg
 import psycopg_pool
 import sqlalchemy
 from django.conf import settings
 
+import django
 import howdah
 from howdah import server
 

@@ -20,6 +20,10 @@ __all__ = ["cli", "main"]
 _COMMANDS = {
     "budget": ("howdah.cli.budget", "Share connections: a number that a fleet never exceeds."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
+    "rebuild": (
+        "howdah.cli.rebuild",
+        "Re-create a Django project's databases; the running app does not notice.",
+    ),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),
     "where": ("howdah.cli.where", "Say which database is used, and why."),
