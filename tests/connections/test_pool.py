@@ -76,9 +76,8 @@ def test_each_of_the_reserved_is_committed_or_rolled_back(pool, ask):
     with pool.reserve(2) as conns:
         for conn in conns:
             conn.execute("INSERT INTO t VALUES (1)")
-    with pytest.raises(ZeroDivisionError), pool.reserve(2) as conns:
-        conns[0].execute("INSERT INTO t VALUES (2)")
-        raise ZeroDivisionError
+    with pytest.raises(psycopg.errors.DivisionByZero), pool.reserve(2) as conns:
+        conns[0].execute("INSERT INTO t VALUES (2); SELECT 1 / 0")
     assert ask("SELECT x FROM t") == [1, 1]
 
 
@@ -111,7 +110,9 @@ def test_forgotten_connections_come_back_with_a_warning(pool, caplog):
 def test_why_it_cannot_connect_is_told():
     with (
         howdah.Pool("host=127.0.0.1 port=1 password=s3cret", size=1, name="web") as pool,
-        pytest.raises(howdah.PoolTimeout, match="could not connect in 0.5 s: connection") as caught,
+        pytest.raises(
+            howdah.PoolTimeout, match=r"could not connect in 0\.5 s: connection"
+        ) as caught,
         pool.connection(timeout=0.5),
     ):
         pass
@@ -124,7 +125,7 @@ def test_a_pool_in_a_budget_holds_its_slots_while_it_is_open(budget, dsn, backen
         with pool.reserve(5):
             assert budget.use().holders[0].backends == 5
         second = howdah.Pool(dsn, size=30, budget=budget)
-        with pytest.raises(howdah.BudgetTimeout, match="40 by process .* \\(web\\)"):
+        with pytest.raises(howdah.BudgetTimeout, match=r"40 by process .* \(web\)"):
             second.open(timeout=0.2)
         with pytest.raises(Refused, match="keeps its size"):
             pool.resize(1, 50)

@@ -28,10 +28,8 @@ def two(project):
     """Two apps with the same models and the same table names, in two schemas."""
     project.settings(apps=["one", "two"], howdah=TWO)
     project.app("one", THING)
-    related = (
-        'related_name="things_of_one")\n    other = models.ForeignKey("one.Thing", models.CASCADE'
-    )
-    project.app("two", THING.replace('related_name="+"', related + ", null=True"))
+    related = 'related_name="things_of_one")\n    other = models.ForeignKey("one.Thing", models.CASCADE'
+    project.app("two", THING.replace('related_name="+"', related + ', null=True'))
     project.manage("makemigrations", "one", "two")
     return project
 
@@ -53,17 +51,15 @@ def test_equal_table_names_in_two_schemas_are_two_tables(two, ask):
         assert Two.objects.filter(other__name="x").update(name="z") == 1
         assert One.objects.filter(pk__in=Two.objects.values("other")).count() == 1
     """)
-    assert set(
-        ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'thing'")
-    ) == {
+    assert set(ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'thing'")) == {
         "first",
         "second",
     }
     assert ask("SELECT count(*) FROM first.thing_kinds, second.thing_kinds") == [1]
     two.manage("migrate", "two", "zero")
-    assert ask(
-        "SELECT to_regclass('first.thing') IS NOT NULL, to_regclass('second.thing') IS NULL"
-    ) == [(True, True)]
+    assert ask("SELECT to_regclass('first.thing') IS NOT NULL, to_regclass('second.thing') IS NULL") == [
+        (True, True)
+    ]
 
 
 def test_locking_the_second_of_two_namesakes_locks_it(two):
@@ -100,15 +96,9 @@ def test_dumpdata_flush_and_loaddata_keep_namesakes_apart(two, tmp_path, ask):
     """)
     two.manage("dumpdata", "one", "two", "-o", str(tmp_path / "all.json"))
     two.manage("flush", "--noinput")
-    assert ask("SELECT count(*) FROM first.thing UNION ALL SELECT count(*) FROM second.kind") == [
-        0,
-        0,
-    ]
+    assert ask("SELECT count(*) FROM first.thing UNION ALL SELECT count(*) FROM second.kind") == [0, 0]
     two.manage("loaddata", str(tmp_path / "all.json"))
-    assert ask("SELECT name FROM first.thing UNION ALL SELECT name FROM second.kind") == [
-        "one",
-        "two",
-    ]
+    assert ask("SELECT name FROM first.thing UNION ALL SELECT name FROM second.kind") == ["one", "two"]
     sql = two.manage("sqlsequencereset", "two")
     assert """pg_get_serial_sequence('"second"."thing"','id')""" in sql
     assert ask("SELECT nextval('second.thing_id_seq')") == [2]
@@ -209,9 +199,7 @@ def test_inheritance_proxies_unmanaged_and_swapped_models_go_with_their_app(proj
                 db_table = "people_person"
         """,
     )
-    project.settings(
-        apps=[*DJANGO, "people"], howdah={"SCHEMAS": {"people": "hr", "*": "{app_label}"}}
-    )
+    project.settings(apps=[*DJANGO, "people"], howdah={"SCHEMAS": {"people": "hr", "*": "{app_label}"}})
     with (project.folder / "settings.py").open("a") as settings:
         settings.write('AUTH_USER_MODEL = "people.Person"\n')
     project.manage("makemigrations", "people")
@@ -223,9 +211,7 @@ def test_inheritance_proxies_unmanaged_and_swapped_models_go_with_their_app(proj
         from django.contrib.auth.models import Group
         m("people.Person").objects.get().groups.add(Group.objects.create(name="g"))
     """)
-    assert set(
-        ask("SELECT DISTINCT schemaname::text FROM pg_tables WHERE tablename !~ '^(pg|sql)_'")
-    ) == {
+    assert set(ask("SELECT DISTINCT schemaname::text FROM pg_tables WHERE tablename !~ '^(pg|sql)_'")) == {
         "hr",
         "auth",
         "contenttypes",
@@ -249,9 +235,7 @@ def test_changing_db_table_moves_and_renames_and_goes_back(project, ask, relatio
     assert not [name for name in after if name.startswith("a.t")]
     assert sorted(after.values()) != []
     assert set(before.values()) <= set(after.values()), "a table was rewritten"
-    project.python(
-        "m('one.Thing').objects.create(name='x', kind=m('one.Kind').objects.create(name='k'))"
-    )
+    project.python("m('one.Thing').objects.create(name='x', kind=m('one.Kind').objects.create(name='k'))")
     project.manage("migrate", "one", "0001")
     assert relations() == before
 
@@ -272,9 +256,9 @@ class Migration(migrations.Migration):
     project.manage("makemigrations", "--check", "one")
     assert 'ALTER TABLE "thing" SET SCHEMA "there"' in project.manage("sqlmigrate", "one", "0002")
     project.manage("migrate")
-    assert ask(
-        "SELECT to_regclass('there.thing')::text, to_regclass('there.thing_kinds')::text"
-    ) == [("there.thing", "there.thing_kinds")]
+    assert ask("SELECT to_regclass('there.thing')::text, to_regclass('there.thing_kinds')::text") == [
+        ("there.thing", "there.thing_kinds")
+    ]
     project.manage("migrate", "one", "0001")
     assert ask("SELECT to_regclass('public.thing_kinds')::text") == ["thing_kinds"]
 
@@ -356,12 +340,7 @@ def test_moveschemas_moves_what_is_in_the_wrong_place_and_back(project, relation
     assert "howdah.W012" in project.manage("check", "--database", "default")
     project.manage("moveschemas")
     after = relations()
-    assert {
-        "first.thing",
-        "first.thing_id_seq",
-        "core.auth_user",
-        "core.django_migrations",
-    } <= after.keys()
+    assert {"first.thing", "first.thing_id_seq", "core.auth_user", "core.django_migrations"} <= after.keys()
     assert sorted(after.values()) == sorted(before.values()), "a table was rewritten"
     assert "Each table is where it is to be" in project.manage("moveschemas")
     assert "No migrations to apply" in project.manage("migrate")
@@ -443,8 +422,7 @@ DATABASES["archive"]["PORT"] = "0" + DATABASES["archive"]["PORT"]
 def test_checks_say_the_line_to_write(project, ask):
     project.app(
         "one",
-        THING
-        + "\nclass Long(models.Model):\n    class Meta:\n        db_table = 's.' + 'x' * 64\n",
+        THING + "\nclass Long(models.Model):\n    class Meta:\n        db_table = 's.' + 'x' * 64\n",
     )
     project.settings(apps=["one"], howdah={"SCHEMAS": {"one": "first"}})
     assert "howdah.E002" in project.manage("check", code=1)

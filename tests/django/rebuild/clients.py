@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-import psycopg
-
 import django
+import psycopg
 
 sys.path.insert(0, ".")
 django.setup()

@@ -99,9 +99,7 @@ def test_hook_that_raises_changes_nothing(unchanged):
 def test_rebuild_that_is_killed_while_it_builds_changes_nothing(unchanged, signal_number):
     unchanged.configure(after="hooks.after")
     hook = unchanged.folder / "hooks.py"
-    hook.write_text(
-        "import time\ndef after(aliases):\n    print('here', flush=True)\n    time.sleep(60)\n"
-    )
+    hook.write_text("import time\ndef after(aliases):\n    print('here', flush=True)\n    time.sleep(60)\n")
     process = unchanged.start("-m", "howdah", "rebuild")
     assert process.stdout.readline() == "here\n"
 

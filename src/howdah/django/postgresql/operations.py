@@ -53,9 +53,7 @@ class SchemaOperations:
 
     def for_update_sql(self, *args: Any, of: Sequence[str] = (), **kwargs: Any) -> str:
         """Lock rows; PostgreSQL wants the tables without their schemas here."""
-        bare = tuple(
-            Name(None, parse(table).table).quoted if '"' in table else table for table in of
-        )
+        bare = tuple(Name(None, parse(table).table).quoted if '"' in table else table for table in of)
         sql: str = super().for_update_sql(*args, of=bare, **kwargs)  # type: ignore[misc]
         return sql
 

@@ -103,7 +103,9 @@ class SchemaEditor:
         if old.table != new.table and self._is_true(_TABLE_EXISTS, Name(schema, old.table).quoted):
             self._rename(old, new.table)  # else it would meet its namesake on the way
             old = Name(old.schema, new.table)
-        self._run(self.sql_move_table % {"table": old.quoted, "schema": quote_part(schema)})
+        self._run(
+            self.sql_move_table % {"table": old.quoted, "schema": quote_part(schema)}
+        )
         return self._rename(Name(schema, old.table), new.table)
 
     def _rename(self, old: Name, table: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, cast
 
@@ -44,9 +44,7 @@ def scratch(plans: Sequence[DatabasePlan]) -> Iterator[dict[str, str]]:
                     store.drop(admin, made[plan.name])
 
 
-def build(
-    plan: RebuildPlan, todo: Sequence[DatabasePlan], made: dict[str, str], tell: Tell
-) -> None:
+def build(plan: RebuildPlan, todo: Sequence[DatabasePlan], made: dict[str, str], tell: Tell) -> None:
     """Fill the databases: tables, signals, fixtures, hooks.
 
     Args:
@@ -89,9 +87,7 @@ def keep(plan: DatabasePlan, built: str, rules: Rules) -> Kept:
     ):
         schemas = _schemas(conn, admin, plan, rules)
         shared = installed.shared_schemas(conn, schemas, database)
-        extensions = tuple(
-            (one.name, one.schema, one.version) for one in installed.extensions(conn)
-        )
+        extensions = tuple((one.name, one.schema, one.version) for one in installed.extensions(conn))
         role = assumed_role(database.aliases[0]) or database.facts.role
         before, after = dump.sections(conn, conninfo, schemas, shared, role)
         kept = Kept(built, tuple(schemas), shared, extensions, before, after)
@@ -146,7 +142,7 @@ def _schemas(
         raise Refused(
             f"The migrations make objects in the schema {unplanned[0]!r}, where the live database "
             "has objects too, and no model says that it is the project's.",
-            next_step='Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
+            next_step=f'Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
         )
     ordered = [one for one in plan.schemas if one in built]
     return ordered + [one for one in built if one not in plan.schemas]

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import django
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
@@ -23,7 +24,6 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState
 from django.db.migrations.writer import MigrationWriter
 
-import django
 import howdah
 from howdah.django.rebuild.databases import Database
 from howdah.django.rebuild.fixtures import fixture_files

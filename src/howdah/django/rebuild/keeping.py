@@ -115,8 +115,6 @@ def _insert(
             conn.execute(
                 sql.SQL(
                     "SELECT setval(%s::regclass, greatest(max({}), 1), max({}) IS NOT NULL) FROM {}"
-                ).format(
-                    sql.Identifier(one.name), sql.Identifier(one.name), sql.Identifier(*target)
-                ),
+                ).format(sql.Identifier(one.name), sql.Identifier(one.name), sql.Identifier(*target)),
                 [one.sequence],
             )

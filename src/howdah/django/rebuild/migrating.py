@@ -10,6 +10,7 @@ the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ def migrate(
     plan = [(step.migration, False) for step in steps]
     state = _State(real_apps=set(loader.unmigrated_apps))
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
+        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
     _create_unmigrated(chosen, loader)
     for step in steps:
         on_step(step)
@@ -100,7 +101,7 @@ def migrate(
     record(chosen, steps)
     state.clear_delayed_apps_cache()
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
+        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
 
 
 def record(aliases: Iterable[str], steps: list[Step]) -> None:
@@ -122,17 +123,15 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])
+        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
     for alias in chosen:
         with connections[alias].schema_editor() as editor:
             for config in apps.get_app_configs():
-                for model in router.get_migratable_models(
-                    config, alias, include_auto_created=False
-                ):
+                for model in router.get_migratable_models(config, alias, include_auto_created=False):
                     if model._meta.can_migrate(alias) and model._meta.managed:
                         editor.create_model(model)
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
+        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
 
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
@@ -207,12 +206,7 @@ def _is_state_only(operation: Operation, label: str, state: ProjectState) -> boo
 def _stored_as(model: ModelState, name: str, field: Any) -> tuple[object, ...]:
     """Return what of a field decides its column; Django's _field_should_be_altered compares it."""
     _, path, args, kwargs = field.deconstruct()
-    return (
-        path,
-        args,
-        {k: v for k, v in kwargs.items() if k not in field.non_db_attrs},
-        field.db_column,
-    )
+    return path, args, {k: v for k, v in kwargs.items() if k not in field.non_db_attrs}, field.db_column
 
 
 class _State(ProjectState):

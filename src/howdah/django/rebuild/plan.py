@@ -114,7 +114,6 @@ _TABLES = """
      ORDER BY array_position(%s, n.nspname::text), c.relname
 """
 
-
 def plan_rebuild(options: Options) -> RebuildPlan:
     """Return what a rebuild would do.
 

@@ -66,9 +66,7 @@ def _aside(
     with clock.step("carry over"), ThreadPoolExecutor(len(plans)) as threads:
         # All of them are ready before the first one changes.
         carried = dict(
-            zip(
-                results, threads.map(lambda one: _carry(one, results[one.name]), plans), strict=True
-            )
+            zip(results, threads.map(lambda one: _carry(one, results[one.name]), plans), strict=True)
         )
     try:
         with clock.step("swap"):
@@ -79,7 +77,9 @@ def _aside(
                 carry.drop_next(live[one.name], results[one.name].schemas)
         raise
     with clock.step("drop old"):
-        left = {one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans}
+        left = {
+            one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans
+        }
     return [
         DatabaseReport(
             name=one.name,

@@ -23,9 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add --database and --json."""
-        parser.add_argument(
-            "--database", help="Only this alias; all with Howdah's ENGINE if left out."
-        )
+        parser.add_argument("--database", help="Only this alias; all with Howdah's ENGINE if left out.")
         parser.add_argument("--json", action="store_true", help="One JSON object a line.")
 
     def handle(self, **options: Any) -> None:
@@ -66,17 +64,11 @@ def _agreement(group: Iterable[Table]) -> str:
     missing = [t for t in group if not t.there and not t.found]
     told = []
     if elsewhere:
-        told.append(
-            f"{len(elsewhere)} in {', '.join(sorted({t.found[0] for t in elsewhere}))}: run moveschemas"
-        )
+        told.append(f"{len(elsewhere)} in {', '.join(sorted({t.found[0] for t in elsewhere}))}: run moveschemas")
     if missing:
         told.append(f"{len(missing)} missing: run migrate")
     return "; ".join(told) or "yes"
 
 
 def _shown(value: object) -> str:
-    return (
-        filesizeformat(value).replace("\xa0", " ")
-        if isinstance(value, int) and value > 999
-        else str(value)
-    )
+    return filesizeformat(value).replace("\xa0", " ") if isinstance(value, int) and value > 999 else str(value)
