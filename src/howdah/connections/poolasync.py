@@ -92,7 +92,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
         Args:
             wait: Whether to wait until `min_size` connections are open.
-            timeout: How long to wait, in seconds; for the slots, not longer than `timeout` of the pool.
+            timeout: How long to wait, in seconds; for the slots no longer than the pool's own.
 
         Raises:
             BudgetTimeout: The budget's slots were not to be had in time.
