@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
-from django.apps import apps
 from django.db import connections
 from psycopg import Connection, sql
 
@@ -125,7 +124,7 @@ def _make_tables(plan: RebuildPlan, aliases: tuple[str, ...], tell: Tell) -> Non
     loader, steps = migrating.load_steps(aliases)
     if plan.options.migrations == "from models":
         tell("tables from the models")
-        migrating.create_from_models(aliases, apps)
+        migrating.create_from_models(aliases)
         migrating.record(aliases, steps)
         return
     migrating.migrate(loader, steps, aliases, on_step=lambda step: tell(str(step)))

@@ -64,6 +64,7 @@ def digest_of(
             "search_paths": database.search_paths,
             "role": facts.role,
             "migrations": options.migrations,
+            "rules": [rules.fixtures, rules.before_sql, rules.after_sql, rules.after],
         },
     )
     for files in (_migration_files(), _routers(), _hook(rules), _fixtures(database, rules)):

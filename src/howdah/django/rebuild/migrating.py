@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.apps.registry import Apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
 from django.db import connections, router, transaction
@@ -63,9 +64,22 @@ def load_steps(aliases: Iterable[str]) -> tuple[MigrationLoader, list[Step]]:
     for leaf in loader.graph.leaf_nodes():
         for key in loader.graph.forwards_plan(leaf):
             if key not in steps:
-                allowed = [one for one in aliases if router.allow_migrate(one, key[0])]
+                allowed = [alias for alias in aliases if _is_in(alias, key[0])]
                 steps[key] = Step(loader.graph.nodes[key], tuple(allowed))
     return loader, list(steps.values())
+
+
+def _is_in(alias: str, label: str) -> bool:
+    """Say whether an alias holds tables of an app.
+
+    A router may let an app be migrated through several aliases of one database:
+    then the models say through which one.
+    """
+    if not router.allow_migrate(alias, label):
+        return False
+    config = apps.get_app_config(label)
+    models = list(config.get_models())
+    return not models or any(router.allow_migrate_model(alias, model) for model in models)
 
 
 def migrate(
@@ -118,7 +132,7 @@ def record(aliases: Iterable[str], steps: list[Step]) -> None:
         recorder.migration_qs.bulk_create(rows)
 
 
-def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
+def create_from_models(aliases: Iterable[str]) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
@@ -137,8 +151,6 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
     """Create the tables of apps that have no migrations, as `migrate --run-syncdb` does."""
-    from django.apps import apps
-
     configs = [one for one in apps.get_app_configs() if one.label in loader.unmigrated_apps]
     for alias in aliases:
         models = [
