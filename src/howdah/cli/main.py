@@ -19,6 +19,8 @@ __all__ = ["cli", "main"]
 
 _COMMANDS = {
     "config": ("howdah.cli.config", "Show and change the server's settings, safely."),
+    "connections": ("howdah.cli.connections", "See who holds the connection slots; size them."),
+    "doctor": ("howdah.cli.doctor", "Look a server over; each finding with what mends it."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),

@@ -1,0 +1,3 @@
+"""Connections: see them, size them, raise their limit, share them."""
+
+from __future__ import annotations
