@@ -1,11 +1,12 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test soak lint bench clean help
+.PHONY: demo test test-matrix soak lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
+	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
 	@echo "make lint    ruff, mypy, ty, import contracts"
 	@echo "make bench   run the benchmarks that the docs quote"
@@ -18,6 +19,10 @@ demo:
 test:
 	@tools/setup all,dev
 	$(PYTHON) -m pytest -n 2 $(TESTS)
+
+test-matrix:
+	@tools/setup all,dev
+	tools/test-matrix $(MAJORS)
 
 soak:
 	@tools/setup all,dev
@@ -40,8 +45,9 @@ bench:
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/connections.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
-	rm -rf .venv examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .matrix examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

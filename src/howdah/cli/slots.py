@@ -75,8 +75,8 @@ def usage_lines(found: Usage, *, show_all: bool) -> list[str]:
         lines += [
             "",
             (
-                f"The role {slots.role} sees what its own sessions do, and of others only role and "
-                "database;"
+                f"The role {slots.role} sees what its own sessions do, and of others only whose they "
+                "are;"
             ),
             f"to see all, have an administrator run: {found.grant}",
         ]
@@ -128,7 +128,7 @@ def _holder_row(each: Holder) -> tuple[object, ...]:
         each.sessions,
         each.role or _HIDDEN,
         each.database or "",
-        _HIDDEN if hidden else each.application or "",
+        each.application or "",
         each.client or _HIDDEN,
         *((_HIDDEN,) * 4 if hidden else _counts(each)),
         age(each.oldest_s),
@@ -236,8 +236,8 @@ def limit_lines(plan: LimitPlan) -> list[str]:
         f"{_mib(room)} {sign} {_mib(target * plan.one_bytes)}",
         "",
         (
-            f"one connection: {backend.private_bytes / _MIB:.2f} MiB of its own ({backend.how}), and "
-            "0.05 MiB of shared memory"
+            f"one connection: {backend.private_bytes / _MIB:.2f} MiB of its own ({backend.how}) "
+            "and 0.05 MiB of shared memory"
         ),
         f"this host affords {plan.affordable:,} connections"
         + (f" (bound by its {plan.bound})" if plan.bound != "memory" else ""),
@@ -392,8 +392,8 @@ def _pooler(plan: FleetPlan) -> list[str]:
     return [
         f"it does not fit, and {largest} a process would leave threads without a connection;",
         (
-            f"a pooler is due (below), or a Budget of {plan.available} in which nodes wait their turn, "
-            f"or more slots: howdah connections limit {needed}"
+            f"a pooler is due (below), or a Budget of {plan.available} in which nodes wait their "
+            f"turn, or more slots: howdah connections limit {needed}"
         ),
     ]
 

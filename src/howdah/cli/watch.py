@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -188,7 +189,7 @@ def _loop(conn: Connection[Any]) -> None:
     state = State()
     found, read_at = usage(conn), time.monotonic()
     while not state.done:
-        size = os.get_terminal_size()
+        size = shutil.get_terminal_size()
         _draw(lines(found, state, size.columns, size.lines), size.lines)
         for key in _keys(max(0.0, read_at + _INTERVAL_S - time.monotonic())):
             state = handle(state, key, shown(state, found.sessions))

@@ -1,7 +1,7 @@
 """Who holds the connection slots, and how many are truly left for us.
 
 Works for every role. PostgreSQL shows a plain user, of other roles' sessions,
-only which database and role they belong to; `Usage.is_partial` says so.
+only database, role and application; `Usage.is_partial` says so.
 Source: https://www.postgresql.org/docs/current/monitoring-stats.html
 """
 
@@ -135,7 +135,7 @@ class Holder:
     Attributes:
         role: See `Session`; so the next three.
         database: Where.
-        application: None where hidden.
+        application: What they call themselves.
         client: None where hidden.
         sessions: Slots held.
         active: Those that run a statement.
