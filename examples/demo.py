@@ -95,7 +95,7 @@ def _limit_hit_and_raised(console: Console, dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn:
         limit = int(conn.execute("SHOW max_connections").fetchone()[0])  # type: ignore[index]
     try:
-        for _ in range(limit + 1):
+        while len(held) <= limit:
             held.append(psycopg.connect(dsn, application_name="shop"))
     except psycopg.OperationalError as exc:
         console.print(f"  {exc}", style="red", markup=False)

@@ -281,7 +281,7 @@ def test_foreign_cluster_is_restarted_by_pg_ctl_with_its_own_options(base):
 
 
 def _pg_ctl(running, *arguments):
-    program = Path(os.readlink(f"/proc/{running.pid}/exe")).parent / "pg_ctl"
+    program = Path(f"/proc/{running.pid}/exe").readlink().parent / "pg_ctl"
     return [program, "--wait", "--pgdata", running.data_dir, "-l", "/dev/null", *arguments]
 
 

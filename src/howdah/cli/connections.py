@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from howdah.cli import changes, options, slots
+from howdah.cli import fleet as fleet_view
 
 __all__ = ["connections"]
 
@@ -158,10 +159,10 @@ def plan(
     """
     from howdah.connections.fleet import plan_fleet
 
-    fleet = slots.fleet_from(nodes, processes, threads, pool, settings, alias)
-    host, port, database, available = slots.target(max_connections, dsn, settings, alias)
+    fleet = fleet_view.fleet_from(nodes, processes, threads, pool, settings, alias)
+    host, port, database, available = fleet_view.target(max_connections, dsn, settings, alias)
     found = plan_fleet(fleet, available, kept=keep)
-    slots.show_fleet(found, host=host, port=port, database=database, as_json=as_json)
+    fleet_view.show_fleet(found, host=host, port=port, database=database, as_json=as_json)
     if found.verdict != "fits":
         raise click.exceptions.Exit(_FINDINGS)
 
