@@ -158,15 +158,15 @@ class Bound:
             with self._lock:
                 self._close_all()
             self._control.ask_again(self.ticket)
+            request = self.ticket.request
             try:
                 self.ticket.granted.result(self._again_s)
             except TimeoutError:
                 self._control.give_back(self.ticket, emptied=True)
                 raise HowdahError(
-                    f"The {self.ticket.request.slots} slots of the budget "
-                    f"{self.ticket.request.budget!r} were lost with the server, and not to be had "
-                    f"again in {self._again_s:g} s.",
-                    next_step=f"See who holds them: howdah budget list {self.ticket.request.budget}",
+                    f"The {request.slots} slots of the budget {request.budget!r} were lost with "
+                    f"the server, and not to be had again in {self._again_s:g} s.",
+                    next_step=f"See who holds them: howdah budget list {request.budget}",
                 ) from None
 
     def leave(self, conn: Connection[Any] | AsyncConnection[Any] | None, *, direct: bool) -> None:
