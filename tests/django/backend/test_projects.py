@@ -136,12 +136,16 @@ NAMES = {
 }
 
 
+def _beside(table):
+    return table[:-1] + '_more"' if table.endswith('"') else table[:-5] + "_more"
+
+
 def test_odd_names_live_through_everything(project):
     models = "".join(
         f"""
 class {name.capitalize()}(models.Model):
     code = models.CharField(max_length=9, unique=True)
-    more = models.ManyToManyField("self", db_table={table[:-1] + '_more"' if table.endswith('"') else table[:-5] + "_more"!r})
+    more = models.ManyToManyField("self", db_table={_beside(table)!r})
     class Meta:
         db_table = {table!r}
 """

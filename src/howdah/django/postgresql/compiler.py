@@ -37,7 +37,7 @@ class SQLCompiler(compiler.SQLCompiler):
     def _tell_namesakes_apart(self) -> None:
         query = self.query
         seen: set[str] = set()
-        change = {}
+        change: dict[str, str] = {}
         for alias, join in query.alias_map.items():
             if alias != join.table_name:
                 continue
