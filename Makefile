@@ -1,13 +1,16 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test test-matrix soak lint bench clean help
+.PHONY: demo test test-django test-django-quick test-matrix soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
+	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
+	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
+	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
 	@echo "make bench   run the benchmarks that the docs quote"
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
@@ -20,6 +23,18 @@ test:
 	@tools/setup all,dev
 	$(PYTHON) -m pytest -n 2 $(TESTS)
 
+# Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
+# JUDGE="schema.tests --modes schemas" runs only that; JUDGE="--django 4.2.*" another version.
+test-django:
+	@tools/setup all,dev
+	@tools/postgis
+	$(PYTHON) -m tests.djangosuite $(JUDGE)
+
+test-django-quick:
+	@tools/setup all,dev
+	@tools/postgis
+	$(PYTHON) -m tests.djangosuite --quick
+
 test-matrix:
 	@tools/setup all,dev
 	tools/test-matrix $(MAJORS)
@@ -27,6 +42,10 @@ test-matrix:
 soak:
 	@tools/setup all,dev
 	$(PYTHON) -m tests.soak $(or $(MINUTES),10) $(SEED)
+
+fleet:
+	@tools/setup all,dev
+	$(PYTHON) -m tests.connections.fleet --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 lint:
 	@tools/setup all,dev
@@ -44,10 +63,13 @@ bench:
 	$(PYTHON) bench/scaling.py
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
+	for delay in 0 2 10; do $(PYTHON) bench/slow_storage.py --delay $$delay; done
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/budget.py
+	$(PYTHON) bench/pools.py
 	$(PYTHON) bench/connections.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
-	rm -rf .venv .matrix examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .matrix tests/djangosuite/.cache examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,18 +1,28 @@
-"""Mixed documents: howdah's pipeline against the reading library alone.
+"""Mixed documents: howdah's pipeline against the reading libraries alone.
 
-    python bench/documents.py [--documents 5000] [--rounds 3]
+    python bench/documents.py [--documents 5000] [--rounds 3] [--mix office] [--from FOLDER]
 
-The documents are copies of those in tests/data/documents, each under a name of
-its own. The base is kreuzberg called directly on each file that it reads, by
-two processes that share the files evenly, nothing stored; howdah's side is the
-whole command: find, recognise, read, hash, make attributes, COPY, commit.
+The documents are copies of those below a folder, as they are, each under a name of
+its own: tests/data/documents, where they have 28 kB on average, or one of your own.
+Tables and records are left out: bench/load.py and bench/peers.py load these. The mix
+is by kind as in OFFICE, our guess at a company's shared folder, or `--mix even`: each
+document as often as the others, so that most are texts and mails of a few kB.
+
+The base is each document's own library called directly, as its manual shows, on the
+bytes of the file: kreuzberg, for mail the standard library's email, for pictures
+Pillow, for sound tinytag; by two processes that share the files evenly, nothing
+stored. howdah's side is the whole command: find, recognise, read, hash, make
+attributes, COPY, commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import email
+import email.policy
 import itertools
 import multiprocessing
+import random
 import shutil
 import subprocess
 import sys
@@ -23,37 +33,67 @@ from common import Side
 
 DOCUMENTS = Path(__file__).parents[1] / "tests" / "data" / "documents"
 PROCESSES = 2
+OFFICE = {
+    30: (".pdf",),
+    25: (".docx", ".doc", ".odt", ".rtf"),
+    10: (".pptx", ".ppt"),
+    11: (".html",),
+    15: (".eml", ".msg"),
+    5: (".jpg", ".jpeg", ".png", ".bmp"),
+    4: (".md", ".rst", ".org", ".xml", ".epub", ".ipynb"),
+}
+"""Of a hundred documents, how many are of which kinds."""
+RECORDS = {".csv", ".tsv", ".json", ".ndjson", ".xls", ".xlsx", ".yaml", ".toml", ".zip", ".bin"}
+PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+SOUND = {".mp3", ".m4a", ".wav", ".flac", ".ogg"}
 
 
 def main() -> None:
     arguments = _arguments()
     with common.own_server() as (running, folder):
         dsn = running.conninfo()
-        files = _copies(folder / "documents", arguments.documents)
+        files = _copies(_mixed(arguments), folder / "documents")
         sides = [
-            Side("kreuzberg alone, 2 processes", lambda: _library(files), len(files)),
+            Side("the libraries alone, 2 processes", lambda: _library(files), len(files)),
             Side("howdah load", lambda: _howdah(dsn, folder / "documents"), len(files)),
         ]
         common.in_turn(
             sides, arguments.rounds, lambda: common.settled(dsn, "DROP TABLE IF EXISTS documents")
         )
-        print(f"PostgreSQL {running.version}, {len(files):,} documents\n")
+        print(f"PostgreSQL {running.version}, {len(files):,} documents, {arguments.mix}\n")
         print(common.table(sides, sides[0]))
-        print(f"\nhowdah's speed is {sides[1].rate / sides[0].rate:.2f} of the library's")
+        print(f"\nhowdah's speed is {sides[1].rate / sides[0].rate:.2f} of the libraries'")
 
 
-def _copies(folder: Path, count: int) -> list[Path]:
-    """Copy the documents that kreuzberg reads until there are so many."""
+def _mixed(arguments: argparse.Namespace) -> list[Path]:
+    """Return the documents to copy, in the order of their copies."""
+    known = [path for path in sorted(arguments.source.rglob("*")) if path.is_file()]
+    known = [path for path in known if _reads(path)]
+    chance = random.Random(7)
+    if arguments.mix == "even":
+        mixed = list(itertools.islice(itertools.cycle(known), arguments.documents))
+    else:
+        mixed = []
+        for percent, kinds in OFFICE.items():
+            alike = [path for path in known if path.suffix.lower() in kinds]
+            count = arguments.documents * percent // 100
+            mixed += itertools.islice(itertools.cycle(alike), count)
+    chance.shuffle(mixed)
+    return mixed
+
+
+def _copies(mixed: list[Path], folder: Path) -> list[Path]:
     folder.mkdir()
-    known = [path for path in sorted(DOCUMENTS.rglob("*")) if path.is_file() and _reads(path)]
     copies = []
-    for number, path in enumerate(itertools.islice(itertools.cycle(known), count)):
+    for number, path in enumerate(mixed):
         copies.append(folder / f"{number:05}-{path.name}")
         shutil.copyfile(path, copies[-1])
     return copies
 
 
 def _reads(path: Path) -> bool:
+    if path.suffix.lower() in RECORDS:
+        return False
     try:
         _read(path)
     except Exception:  # noqa: BLE001 - whatever it throws at a file that it does not know
@@ -62,6 +102,26 @@ def _reads(path: Path) -> bool:
 
 
 def _read(path: Path) -> None:
+    kind = path.suffix.lower()
+    if kind in PICTURES:
+        from PIL import Image
+
+        with Image.open(path) as image:
+            image.getexif()
+    elif kind in SOUND:
+        from tinytag import TinyTag
+
+        TinyTag.get(path)
+    elif kind == ".eml":
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        for part in message.walk():
+            if not part.is_multipart():
+                part.get_content()
+    else:
+        _extract(path)
+
+
+def _extract(path: Path) -> None:
     from kreuzberg import ExtractionConfig, detect_mime_type_from_path, extract_bytes_sync
 
     config = ExtractionConfig(disable_ocr=True, use_cache=False, enable_quality_processing=False)
@@ -88,7 +148,7 @@ def _read_all(files: list[Path]) -> None:
 def _howdah(dsn: str, folder: Path) -> None:
     command = [sys.executable, "-m", "howdah", "load", "--quiet", "--dsn", dsn, str(folder)]
     code = subprocess.run(command, check=False, env=common.compiled()).returncode
-    if code not in (0, 3):  # 3: kreuzberg gives something for a file that is no document to us
+    if code not in (0, 3):  # 3: a library gives something for a file that is no document to us
         raise SystemExit(f"howdah failed with exit code {code}")
 
 
@@ -96,6 +156,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mix", choices=["office", "even"], default="office")
+    parser.add_argument("--from", dest="source", type=Path, default=DOCUMENTS, metavar="FOLDER")
     return parser.parse_args()
 
 

@@ -75,6 +75,9 @@ def main() -> None:
     _run("load", "examples/records", "--table", "records")
     console.print("\nA second time, nothing is loaded twice:")
     _run("load", "examples/records", "--table", "records")
+    console.print("\nWhy is it slow to insert rows one by one, and what would help?")
+    _run("tune", "inserts", *_TUNED)
+    _run("tune", "inserts", *_TUNED, "--measure", "--rounds", "5", "--seconds", "0.3")
     with psycopg.connect(where["dsn"], autocommit=True) as conn:
         for question, query in QUESTIONS.items():
             _show(console, conn, question, query)
@@ -85,6 +88,7 @@ def main() -> None:
     console.print("  make clean")
 
 
+_TUNED = ("--workload", "single", "--allow", "lose-last-moments")
 _ELSEWHERE = ("HOWDAH_DSN", "DATABASE_URL", "DJANGO_SETTINGS_MODULE")
 
 

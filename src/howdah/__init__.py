@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from howdah.connections.budget import Budget, BudgetTimeout, Reservation
+    from howdah.connections.pool import Pool
+    from howdah.connections.poolasync import AsyncPool
+    from howdah.connections.poolstats import PoolTimeout
     from howdah.errors import HowdahError
     from howdah.loading import (
         AsyncWriter,
@@ -27,13 +31,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncPool",
     "AsyncWriter",
+    "Budget",
+    "BudgetTimeout",
     "Columns",
     "ForkJoinPool",
     "HowdahError",
     "LoadReport",
+    "Pool",
     "PoolBroken",
+    "PoolTimeout",
     "ReaderOptions",
+    "Reservation",
     "TaskTimedOut",
     "WorkerDied",
     "Writer",
@@ -42,14 +52,23 @@ __all__ = [
     "load",
 ]
 
+_HOMES = {
+    "AsyncPool": "howdah.connections.poolasync",
+    "Budget": "howdah.connections.budget",
+    "BudgetTimeout": "howdah.connections.budget",
+    "HowdahError": "howdah.errors",
+    "Pool": "howdah.connections.pool",
+    "PoolTimeout": "howdah.connections.poolstats",
+    "Reservation": "howdah.connections.budget",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    home = "howdah.errors" if name == "HowdahError" else "howdah.loading"
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "howdah.loading")), name)
 
 
 def __dir__() -> list[str]:

@@ -34,6 +34,25 @@ READER = """
                 time.sleep(0.3)
                 yield {"n": number}
 """
+SPLITTING = """
+    import time
+    from howdah.loading import Match
+    from howdah.loading.readers.lines import NDJSON
+
+    class Splitting(NDJSON):
+        name = "splitting"
+
+        def recognise(self, head):
+            return Match.CERTAIN if head.data.startswith(b"split") else Match.NO
+
+        def read_range(self, file, offset, length, first):
+            file.seek(offset)
+            data = file.read(length)
+            if b"hangs" in data:
+                time.sleep(3600)
+            for number in range(data.count(b"\\n")):
+                yield {"n": first + number}
+"""
 
 
 def deep_odt() -> bytes:
@@ -125,3 +144,20 @@ def test_reader_that_is_slow_and_goes_on_is_left_alone(dsn, ask, tmp_path):
 
     assert (done.report["records"], done.report["rejects"]) == (12, 0)
     assert ask("SELECT count(*) FROM documents") == [12]
+
+
+def test_chunk_that_hangs_its_reader_is_one_reject_and_the_others_are_loaded(dsn, ask, tmp_path):
+    path = tmp_path / "large.split"
+    lines = 4 * CHUNK_BYTES // 1000
+    with path.open("wb") as file:
+        for number in range(lines):
+            file.write(b"split%s\n" % (b" hangs" if number == lines // 2 else b" " * 994))
+
+    done = scripted.load(tmp_path / "site", dsn, path, reader=SPLITTING, setup=LIMIT)
+
+    assert done.report["rejects"] == 1
+    [(source, reason, place)] = ask("SELECT source, reason, place FROM howdah.rejects")
+    assert (source, reason) == (str(path), "its reader gave nothing for 2 s")
+    assert place.startswith("bytes ")
+    assert ask("SELECT count(*) > %s FROM documents", lines // 2) == [True]
+    assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [1]

@@ -15,6 +15,8 @@ from howdah.loading import Outcome, Planned
 from howdah.loading.chunks import CHUNK_BYTES
 from tests.loading.records import PAIRS, digest, write_ndjson
 
+DOCUMENTS = Path(__file__).parents[1] / "data" / "documents"
+
 
 @pytest.fixture(autouse=True)
 def _two_workers(monkeypatch):
@@ -48,6 +50,18 @@ def test_table_is_made_as_documented(dsn, ask, tmp_path):
         ("attributes", "jsonb", ""),
         ("loaded_at", "timestamp with time zone", ""),
     ]
+
+
+def test_ledger_of_an_earlier_version_gets_what_is_new_with_the_next_load(dsn, ask, tmp_path):
+    old = write_ndjson(tmp_path / "a.ndjson", 3)
+    howdah.load([old], dsn=dsn)
+    ask("ALTER TABLE howdah.sources DROP COLUMN properties, DROP COLUMN options")
+
+    report = howdah.load([old, DOCUMENTS / "test.xlsx"], dsn=dsn)
+
+    assert (report.skipped, report.sources) == (1, 1)
+    properties = "SELECT properties->>'creator' FROM howdah.sources ORDER BY id"
+    assert ask(properties) == [None, "Adam Fourney"]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def outcome(ask, table):
 
 @pytest.mark.parametrize("grows", [False, True])
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -16,6 +16,7 @@ from howdah.loading import remote
 from howdah.loading.sources import find
 from howdah.loading.urls import public_name
 from tests.fixtures.commands import Howdah
+from tests.loading import scripted
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV, zipped
 from tests.loading.web import Web, serving
@@ -112,12 +113,16 @@ def test_server_without_ranges_or_sizes_is_read_as_a_stream(dsn, ask, large, beh
     assert (again.records == 0) == web.identity
 
 
-def test_connection_that_is_cut_is_read_on_from_there(dsn, ask, large):
+SOON = "import howdah.loading.remote as remote; remote.WAITS_S = (0.05, 0.1, 0.2)"
+
+
+def test_connection_that_is_cut_is_read_on_from_there(dsn, ask, large, tmp_path):
     files = {"/large.ndjson": large, "/large.ndjson.gz": gzip.compress(large, 1), "/a.csv": CSV}
     with serving(files=files, cuts=3) as web:
-        report = api.load([f"{web.url}{path}" for path in files], dsn=dsn, workers=2)
+        urls = [f"{web.url}{path}" for path in files]
+        done = scripted.load(tmp_path / "site", dsn, *urls, "--workers", 2, setup=SOON)
 
-    assert (web.cuts, report.rejects) == (0, 0)
+    assert (web.cuts, done.report["rejects"]) == (0, 0)
     for name in ("large.ndjson", "large.ndjson.gz"):
         assert digest(ask(PAIRS + " WHERE source LIKE %s", f"%/{name}")) == EVERY_RECORD
 
@@ -165,16 +170,17 @@ def test_signature_is_in_no_error(howdah: Howdah, ask, large):
     assert [wrong.returncode, missing.returncode, gone.returncode] == [1, 2, 1]
 
 
-def test_load_that_lost_its_source_is_gone_on_with(howdah: Howdah, ask, large):
+def test_load_that_lost_its_source_is_gone_on_with(howdah: Howdah, ask, large, tmp_path):
     with serving(files={"/a.ndjson.gz": gzip.compress(large, 1)}, cuts=1000) as web:
-        lost = howdah("load", signed(web, "/a.ndjson.gz"), "--workers", 1)
+        url = signed(web, "/a.ndjson.gz")
+        lost = scripted.load(tmp_path, howdah.dsn, url, "--workers", 1, setup=SOON)
         web.cuts = 0
         found = howdah("load", signed(web, "/a.ndjson.gz"), "--workers", 1)
 
-    assert lost.returncode == 1
-    assert f"{web.url}/a.ndjson.gz cannot be read any more" in lost.stderr
-    assert "Run the same command again" in lost.stderr
-    assert SECRET not in lost.stderr + lost.stdout
+    assert lost.exit_code == 1
+    assert f"{web.url}/a.ndjson.gz cannot be read any more" in lost.errors
+    assert "Run the same command again" in lost.errors
+    assert SECRET not in lost.errors
     assert found.returncode == 0
     assert digest(ask(PAIRS)) == EVERY_RECORD
     assert ask("SELECT count(*) FROM howdah.rejects") == [0]

@@ -18,12 +18,18 @@ from howdah.errors import HowdahError
 __all__ = ["cli", "main"]
 
 _COMMANDS = {
+    "budget": ("howdah.cli.budget", "Share connections: a number that a fleet never exceeds."),
     "config": ("howdah.cli.config", "Show and change the server's settings, safely."),
     "connections": ("howdah.cli.connections", "See who holds the connection slots; size them."),
     "doctor": ("howdah.cli.doctor", "Look a server over; each finding with what mends it."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
+    "rebuild": (
+        "howdah.cli.rebuild",
+        "Re-create a Django project's databases; the running app does not notice.",
+    ),
     "rejects": ("howdah.cli.rejects", "Show, mend and retry what could not be loaded."),
     "server": ("howdah.cli.server", "Run a PostgreSQL of our own: start, stop, restart, status."),
+    "tune": ("howdah.cli.tune", "Make inserts fast: a plan, a proof by measurement, a way back."),
     "where": ("howdah.cli.where", "Say which database is used, and why."),
 }
 

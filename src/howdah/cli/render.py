@@ -16,12 +16,13 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from howdah.django.rebuild.events import Event as RebuildEvent
     from howdah.dsn import Dsn
     from howdah.loading.rejects import Reject
     from howdah.loading.report import Event, LoadReport, Planned, TablePlan
     from howdah.pg import Whereabouts
 
-__all__ = ["load_progress", "load_report", "restored", "table_plan", "where"]
+__all__ = ["load_progress", "load_report", "rebuild_progress", "restored", "table_plan", "where"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -115,6 +116,33 @@ def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
             err=True,
         )
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def rebuild_progress(*, quiet: bool) -> Generator[Callable[[RebuildEvent], None]]:
+    """Show a rebuild's steps on standard error: live on a terminal, else a line at each end."""
+    if quiet:
+        yield lambda _: None
+    elif not sys.stderr.isatty():
+        yield _tell_step
+    else:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        with console.status("") as status:
+
+            def show(event: RebuildEvent) -> None:
+                if event.seconds is None:
+                    status.update(f"{event.step}: {event.detail}" if event.detail else event.step)
+                else:
+                    console.print(f"{event.step:<18} {event.seconds:6.2f} s", highlight=False)
+
+            yield show
+
+
+def _tell_step(event: RebuildEvent) -> None:
+    if event.seconds is not None:
+        click.echo(f"{event.step:<18} {event.seconds:6.2f} s", err=True)
 
 
 def restored(table: str, indexes: list[str], *, as_json: bool) -> None:

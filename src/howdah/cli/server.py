@@ -36,12 +36,26 @@ def server() -> None:
 @_data
 @_version_of
 @click.option("--port", type=int, metavar="N", help="Move it to this port; 0 for any free one.")
+@click.option(
+    "--disposable",
+    is_flag=True,
+    help="For tests: a new server that flushes nothing, and that a crash may take whole.",
+)
 @_json
-def start(data: Path | None, version_of: Path | None, port: int | None, *, as_json: bool) -> None:
+def start(
+    data: Path | None,
+    version_of: Path | None,
+    port: int | None,
+    *,
+    disposable: bool,
+    as_json: bool,
+) -> None:
     """Start the server, and make it first where there is none."""
     from howdah.server import start as start_cluster
 
-    _show_running(start_cluster(data, binaries=_binaries(version_of), port=port), as_json=as_json)
+    binaries = _binaries(version_of)
+    running = start_cluster(data, binaries=binaries, port=port, disposable=disposable)
+    _show_running(running, as_json=as_json)
 
 
 @server.command()

@@ -17,6 +17,7 @@ from psycopg import Connection, sql
 from howdah import pg
 from howdah.loading import ledger
 from howdah.loading.target import Load
+from howdah.loading.told import told
 
 __all__ = ["Begun", "begin", "chunk_of_ours", "claim_chunk", "count_chunk", "finish"]
 
@@ -40,10 +41,12 @@ class Begun:
 
 _BEGIN = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished)
-    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, %(cut)s, false)
+           (target, name, fingerprint, loaded_at, cut, finished, properties, options)
+    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, %(cut)s, false,
+            %(properties)s::jsonb, %(options)s::jsonb)
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, cut = excluded.cut, finished = false,
+           properties = excluded.properties, options = excluded.options,
            replaces = known.replaces OR NOT {resumes},
            loaded_at = CASE WHEN {resumes} THEN known.loaded_at ELSE excluded.loaded_at END
      WHERE NOT known.finished
@@ -69,7 +72,13 @@ class _Begun:
 
 
 def begin(
-    conn: Connection[Any], load: Load, *, name: str, fingerprint: str, cut: str
+    conn: Connection[Any],
+    load: Load,
+    *,
+    name: str,
+    fingerprint: str,
+    cut: str,
+    properties: str | None = None,
 ) -> Begun | None:
     """Note that a source of several chunks is being loaded, or go on where a load was killed.
 
@@ -79,12 +88,15 @@ def begin(
         name: The source's name.
         fingerprint: That of its content.
         cut: How its chunks are cut; a load goes on only where this is unchanged.
+        properties: What it says of itself as a whole, as JSON text; None: nothing.
 
     Returns:
         None if another load has finished the same content meanwhile.
     """
     query = sql.SQL(_BEGIN).format(resumes=sql.SQL(_RESUMES))
-    values = ledger.parameters(load, name=name, fingerprint=fingerprint, cut=cut)
+    values = ledger.parameters(
+        load, name=name, fingerprint=fingerprint, cut=cut, properties=properties, options=told(load)
+    )
     row = pg.fetch_one(conn, _Begun, query, values)
     if row is None:
         return None

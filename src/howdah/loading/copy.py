@@ -48,7 +48,7 @@ def framer(source: str, loaded_at: datetime) -> Callable[[Batch], bytes]:
     header = Struct(f">{len(prefix)}sqiB").pack
 
     def frame(batch: Batch) -> bytes:
-        texts = batch.texts
+        texts = batch.padded_texts
         parts = [b""] * (2 * len(texts))
         parts[1::2] = texts
         parts[::2] = [

@@ -162,17 +162,17 @@ def refuse_large_directory(file: BinaryIO) -> None:
         raise UnreadableSource(f"its directory is larger than {DIRECTORY_BYTES:,} bytes")
 
 
-def refuse_large_package(file: BinaryIO) -> None:
+def refuse_large_package(package: zipfile.ZipFile, file: BinaryIO) -> None:
     """Raise UnreadableSource for an office file or e-book that unpacks to a bomb's size.
 
     Its reader unpacks it in memory. What its directory says is believed here: a
     library that meets more than that in a member takes the member for damaged.
 
     Args:
-        file: A ZIP file that can seek; it is left at its start.
+        package: The ZIP file.
+        file: Where it is; left at its start.
     """
-    with zipfile.ZipFile(file) as package:
-        unpacked = sum(info.file_size for info in package.infolist())
+    unpacked = sum(info.file_size for info in package.infolist())
     packed = file.seek(0, io.SEEK_END)
     file.seek(0)
     if unpacked > FLOOR_BYTES and unpacked > RATIO * packed:

@@ -24,8 +24,10 @@ from psycopg.types.json import Jsonb
 from howdah import pg
 from howdah.errors import HowdahError, NoDatabase
 from howdah.loading.guard import Guard
+from howdah.loading.limits import Limits
 from howdah.loading.locking import in_short_locks
 from howdah.loading.report import BuildingIndexes, Event
+from howdah.loading.retrying import Patience, passing_cause
 from howdah.loading.target import Target
 
 __all__ = ["SLOW_BYTES", "deferrable", "deferred", "restore", "restore_abandoned"]
@@ -95,7 +97,11 @@ def deferrable(conn: Connection[Any], target: Target) -> list[str]:
 
 @contextmanager
 def deferred(
-    conn: Connection[Any], conninfo: str, target: Target, say: Callable[[Event], None]
+    conn: Connection[Any],
+    conninfo: str,
+    target: Target,
+    limits: Limits,
+    say: Callable[[Event], None],
 ) -> Generator[None]:
     """Have a table without its indexes for a while.
 
@@ -103,6 +109,7 @@ def deferred(
         conn: A connection that is not in a transaction.
         conninfo: Its database, for the guard.
         target: The table.
+        limits: How long to try again to build them.
         say: Called when they are about to be built.
 
     Raises:
@@ -119,16 +126,17 @@ def deferred(
                 yield
             except BaseException:
                 with suppress(HowdahError):  # the first error is the cause
-                    _end(conn, conninfo, target, guard)
+                    _end(conn, conninfo, target, guard, Patience(limits, say))
                 raise
             say(BuildingIndexes(tuple(dropped)))
-            _end(conn, conninfo, target, guard)
+            _end(conn, conninfo, target, guard, Patience(limits, say))
     finally:
-        if not conn.closed:
-            conn.execute(_UNLOCK, [_lock_name(target)])
+        _unlock(conn, target)
 
 
-def _end(conn: Connection[Any], conninfo: str, target: Target, guard: Guard) -> None:
+def _end(
+    conn: Connection[Any], conninfo: str, target: Target, guard: Guard, patience: Patience
+) -> None:
     """Build the indexes again; what ends us meanwhile leaves it to the guard."""
     try:
         try:
@@ -137,14 +145,28 @@ def _end(conn: Connection[Any], conninfo: str, target: Target, guard: Guard) -> 
             if not conn.closed:
                 raise
             # The server was away for a while, and the load has gone on.
-            with pg.connect(conninfo, application_name="howdah load") as again:
-                restore_abandoned(again, target, wait=True)
+            _build_by_another(conninfo, target, patience)
     except NoDatabase:
         raise  # it is still away: the guard waits for it
     except HowdahError:
         guard.dismiss()  # it could not build them either
         raise
     guard.dismiss()
+
+
+def _build_by_another(conninfo: str, target: Target, patience: Patience) -> None:
+    """Build the indexes again by another session than the one that dropped them."""
+    while True:
+        with pg.connect(conninfo, application_name="howdah load") as again:
+            try:
+                restore_abandoned(again, target, wait=True)
+            except (psycopg.OperationalError, HowdahError) as exc:
+                cause = passing_cause(exc)
+                if cause is None or not again.closed:
+                    raise
+                patience.bear(cause, f"build the indexes of {target} again")
+            else:
+                return
 
 
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
@@ -154,6 +176,11 @@ _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 
 def _lock_name(target: Target) -> str:
     return f"howdah: indexes of {target.oid}"
+
+
+def _unlock(conn: Connection[Any], target: Target) -> None:
+    with suppress(psycopg.OperationalError):  # with a session that is lost, its locks are
+        conn.execute(_UNLOCK, [_lock_name(target)])
 
 
 def _locked(conn: Connection[Any], target: Target) -> bool:
@@ -205,8 +232,7 @@ def restore_abandoned(conn: Connection[Any], target: Target, *, wait: bool = Fal
     try:
         return restore(conn, target)
     finally:
-        if not conn.closed:
-            conn.execute(_UNLOCK, [_lock_name(target)])
+        _unlock(conn, target)
 
 
 _DROPPED = """

@@ -21,6 +21,7 @@ from howdah import pg
 from howdah.loading.report import Outcome
 from howdah.loading.sources import MEMBER_SEPARATOR
 from howdah.loading.target import Load, Target
+from howdah.loading.told import told
 
 __all__ = [
     "Counts",
@@ -67,11 +68,13 @@ class Whole:
         name: Its name.
         fingerprint: Changes when it changes; "" if the next load is to try it again.
         reader: Which reader read it.
+        properties: What it says of itself as a whole, as JSON text; None: nothing.
     """
 
     name: str
     fingerprint: str
     reader: str
+    properties: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +183,17 @@ def finished_members(
 # In the order of the names: two loads that claim the same ones cannot deadlock.
 _CLAIM_WHOLE = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished)
-    SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true
-      FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[])
-           AS source (name, fingerprint, reader)
+           (target, name, fingerprint, loaded_at, cut, finished, properties, options)
+    SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true, properties::jsonb,
+           %(options)s::jsonb
+      FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[],
+                  %(properties)s::text[])
+           AS source (name, fingerprint, reader, properties)
      ORDER BY name
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at,
-           cut = excluded.cut, finished = true, replaces = true,
+           cut = excluded.cut, finished = true, replaces = true, properties = excluded.properties,
+           options = excluded.options,
            members = 0, records = 0, rejects = 0
      WHERE NOT known.finished
         OR known.fingerprint <> excluded.fingerprint
@@ -210,6 +216,8 @@ def claim_whole(conn: Connection[Any], load: Load, sources: Collection[Whole]) -
         names=[source.name for source in sources],
         fingerprints=[source.fingerprint for source in sources],
         readers=[source.reader for source in sources],
+        properties=[source.properties for source in sources],
+        options=told(load),
     )
     claimed = conn.execute(_CLAIM_WHOLE, values).fetchall()
     remove_rows(conn, load.target, [name for name, replaces in claimed if replaces], load.loaded_at)
@@ -280,11 +288,13 @@ def committed(conn: Connection[Any], load: Load) -> Outcome:
 
 _FINISH_ARCHIVE = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished, members)
-    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, 'archive', true, %(members)s)
+           (target, name, fingerprint, loaded_at, cut, finished, members, options)
+    VALUES (%(target)s, %(name)s, %(fingerprint)s, %(loaded_at)s, 'archive', true, %(members)s,
+            %(options)s::jsonb)
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at, cut = excluded.cut,
-           finished = true, replaces = true, members = excluded.members, records = 0, rejects = 0
+           finished = true, replaces = true, members = excluded.members, records = 0, rejects = 0,
+           options = excluded.options
  RETURNING replaces
 """
 _STALE_MEMBERS = """
@@ -300,13 +310,8 @@ def finish_archive(
     conn: Connection[Any], load: Load, name: str, fingerprint: str, members: int
 ) -> None:
     """Mark an archive as loaded, all its members being committed, and remove members it lost."""
-    values = parameters(
-        load,
-        name=name,
-        fingerprint=fingerprint,
-        members=members,
-        prefix=name + MEMBER_SEPARATOR,
-    )
+    values = parameters(load, name=name, fingerprint=fingerprint, members=members)
+    values |= {"options": told(load), "prefix": name + MEMBER_SEPARATOR}
     with conn.transaction():
         row = conn.execute(_FINISH_ARCHIVE, values).fetchone()
         if row and row[0]:

@@ -23,6 +23,12 @@ COMMENT ON COLUMN howdah.sources.cut IS 'how its chunks were cut; a load resumes
 COMMENT ON COLUMN howdah.sources.replaces IS 'rows of an earlier content of the source may be in the table';
 COMMENT ON COLUMN howdah.sources.members IS 'how many sources it holds, when it is an archive';
 
+ALTER TABLE howdah.sources ADD COLUMN IF NOT EXISTS properties jsonb;
+COMMENT ON COLUMN howdah.sources.properties IS 'what it says of itself as a whole, as Dublin Core, where its records are not the place: a workbook''s author';
+
+ALTER TABLE howdah.sources ADD COLUMN IF NOT EXISTS options jsonb;
+COMMENT ON COLUMN howdah.sources.options IS 'how its load was told to read it and to fill columns; null: it found out';
+
 CREATE TABLE IF NOT EXISTS howdah.chunks (
     source    bigint      NOT NULL REFERENCES howdah.sources ON DELETE CASCADE,
     loaded_at timestamptz NOT NULL,

@@ -24,9 +24,10 @@ from typing import Any, TypeAlias
 from psycopg import Connection
 
 from howdah import pg
+from howdah.loading.columns import Columns
 from howdah.loading.limits import Limits
 from howdah.loading.pieces import Failure
-from howdah.loading.readers import BadRecord, Batch
+from howdah.loading.readers import BadRecord, Batch, ReaderOptions
 from howdah.loading.rejectfiles import header_of, mended_records, read_record
 from howdah.loading.rejects import Part, deliver
 from howdah.loading.rejectstore import Chosen, KeptReject, chosen_rejects
@@ -35,6 +36,7 @@ from howdah.loading.run import load
 from howdah.loading.session import Session
 from howdah.loading.sources import MEMBER_SEPARATOR, source_name
 from howdah.loading.target import Load, Target, prepare
+from howdah.loading.told import retold
 from howdah.loading.urls import is_url
 
 __all__ = ["Refusal", "RetryReport", "retry_rejects"]
@@ -43,6 +45,7 @@ AT_ONCE = 500
 """How many records of one source share a transaction."""
 
 _Read: TypeAlias = bytes | BadRecord | Failure
+_How: TypeAlias = tuple[str, ReaderOptions, Columns | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +112,26 @@ def retry_rejects(
         single = [reject for reject in found if reject.record is not None]
         for (target, source), group in groupby(single, key=lambda r: (r.target, r.source)):
             session.table = target
-            header = header_of(source) if fixed is None else None
+            header = None
             while part := list(islice(group, AT_ONCE)):
+                if header is None and fixed is None:
+                    header = header_of(source, retold(part[0].options)[0])
                 texts = fixed or {r.id: read_record(r.content or b"", header) for r in part}
                 still = session.call(doing, lambda conn: _retry(conn, part, texts, limits))  # noqa: B023 - called at once
                 records += len(part) - len(still)
                 refused += still
         paths = session.call(doing, lambda conn: _forget(conn, whole, refused))
     rejects = 0
-    for table, files in paths.items():
-        rejects += load(files, dsn=dsn, table=table, limits=limits, on_event=on_event).rejects
+    for (table, options, columns), files in paths.items():
+        rejects += load(
+            files,
+            dsn=dsn,
+            table=table,
+            options=options,
+            columns=columns,
+            limits=limits,
+            on_event=on_event,
+        ).rejects
     return RetryReport(records, sum(map(len, paths.values())), rejects, tuple(refused))
 
 
@@ -150,7 +163,9 @@ def _retry(
             return [Refusal(reject.id, _STALE) for reject in part]
         there = {number for (number,) in conn.execute(_LOCK, values)}
         refused = [Refusal(reject.id, _GONE) for reject in part if reject.id not in there]
-        current = Load(_target(conn, first.target), first.loaded_at, limits=limits)
+        options, columns = retold(first.options)
+        target = _target(conn, first.target, columns)
+        current = Load(target, first.loaded_at, options=options, limits=limits)
         tried = [reject for reject in part if reject.id in there]
         refused += _deliver(conn, current, tried, texts)
         ids = [r.id for r in part if r.id not in {refusal.id for refusal in refused}]
@@ -192,10 +207,10 @@ def _table(conn: Connection[Any], target: int) -> pg.TableName | None:
     return row and pg.TableName(row[0], row[1])
 
 
-def _target(conn: Connection[Any], target: int) -> Target:
+def _target(conn: Connection[Any], target: int, columns: Columns | None) -> Target:
     table = _table(conn, target)
     assert table is not None  # noqa: S101 - its source's row is swept with it
-    return prepare(conn, table)
+    return prepare(conn, table, columns)
 
 
 _LOAD_AGAIN = """
@@ -206,9 +221,9 @@ _LOAD_AGAIN = """
 
 def _forget(
     conn: Connection[Any], whole: list[KeptReject], refused: list[Refusal]
-) -> dict[str, set[str]]:
-    """Mark sources as ones to be loaded again; return their files by table."""
-    paths: dict[str, set[str]] = {}
+) -> dict[_How, set[str]]:
+    """Mark sources as ones to be loaded again; return their files by how to load them."""
+    paths: dict[_How, set[str]] = {}
     for reject in whole:
         path = reject.source.partition(MEMBER_SEPARATOR)[0]
         table = _table(conn, reject.target)
@@ -216,5 +231,6 @@ def _forget(
             refused.append(Refusal(reject.id, f"there is no file {path!r} to load again"))
             continue
         conn.execute(_LOAD_AGAIN, {"target": reject.target, "names": [reject.source, path]})
-        paths.setdefault(str(table.identifier.as_string(conn)), set()).add(path)
+        how = table.identifier.as_string(conn), *retold(reject.options)
+        paths.setdefault(how, set()).add(path)
     return paths

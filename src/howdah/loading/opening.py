@@ -43,16 +43,18 @@ from howdah.loading.readers import (
     UnreadableSource,
     reader_for,
 )
+from howdah.loading.readers.markup import package_at
 from howdah.loading.remote import RemoteFile, open_url
-from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.sources import MEMBER_SEPARATOR, SourceFile, source_name
 from howdah.loading.unwrapping import WRAPPERS, Rejoined
 from howdah.loading.urls import is_url
 
-__all__ = ["Opened", "Unopened", "open_file", "open_sources", "splitter_of"]
+__all__ = ["Opened", "Unopened", "open_file", "open_small", "open_sources", "splitter_of"]
 
 _SPOOL_BYTES = 16 << 20
 """What a member may take in memory before it is spooled to disk, in bytes."""
 
+_SMALL_BYTES = 1 << 20
 _DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
@@ -107,6 +109,7 @@ class _Stream:
         options: What its reader is told.
         budget: What may still come out of the outermost file.
         depth: How many wrappers and archives lie around it.
+        package: The ZIP file that they are.
     """
 
     name: str
@@ -115,6 +118,7 @@ class _Stream:
     options: ReaderOptions
     budget: Budget
     depth: int = 0
+    package: zipfile.ZipFile | None = None
 
 
 def open_file(path: str) -> io.BufferedReader:
@@ -126,6 +130,20 @@ def open_file(path: str) -> io.BufferedReader:
     if is_url(path):
         return open_url(path)
     return io.BufferedReader(io.FileIO(path), 1 << 18)
+
+
+def open_small(file: SourceFile) -> BinaryIO:
+    """Open a file as `open_file` does; one of less than a megabyte is read at once and whole.
+
+    A document is looked at again and again: its head, its end, its directory.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if file.is_stream or file.size_bytes > _SMALL_BYTES or is_url(file.path):
+        return open_file(file.path)
+    with io.FileIO(file.path) as opened:
+        return io.BytesIO(opened.readall())
 
 
 def open_sources(
@@ -189,8 +207,8 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             stream, head = _unwrapped(stream, spooled)
             reader = reader_for(head, stream.options, archive=_is_archive(head))
             if reader is not None:
-                if head.members:
-                    refuse_large_package(stream.file)
+                if stream.package is not None:
+                    refuse_large_package(stream.package, stream.file)
                 file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file)
             elif head.members:
@@ -252,11 +270,11 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     stream = replace(stream, file=_seekable(stream, spooled))
     refuse_large_directory(stream.file)
     try:
-        members = tuple(zipfile.ZipFile(stream.file).namelist())
+        package = package_at(stream.file)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
         raise UnreadableSource("it is a ZIP file (or a document in one) that is cut off") from exc
     stream.file.seek(0)
-    return stream, Head(stream.hint, data, members)
+    return replace(stream, package=package), Head(stream.hint, data, tuple(package.namelist()))
 
 
 def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -305,6 +323,7 @@ def _member(archive: _Stream, path: str, names: Counter[str]) -> _Stream:
         name=source_name(f"{archive.name}{MEMBER_SEPARATOR}{unique}"),
         hint=path.rpartition("/")[2],
         depth=archive.depth + 1,
+        package=None,
     )
 
 

@@ -11,11 +11,13 @@ Source: https://www.postgresql.org/docs/current/sql-copy.html ("CSV Format").
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from howdah.loading.inference import DECIMAL, Kind, is_exact_double
+from howdah.loading.inference import DECIMAL, Kind
 from howdah.loading.rows import Unfit
 
 __all__ = ["checked"]
@@ -44,6 +46,9 @@ _VALUES = {
 _EXACT_DIGITS = 15
 """Digits of an integer that double precision holds: C's DBL_DIG."""
 
+_ODD = (b'"', b"\r", b"\\")
+"""Without these, a row is what stands between two newlines, to COPY as to csv.reader."""
+
 
 def checked(
     blocks: Iterable[bytes], kinds: tuple[Kind | None, ...], delimiter: str
@@ -58,13 +63,17 @@ def checked(
     Raises:
         Unfit: A row may be read otherwise by COPY, or lose something.
     """
-    rows, numbers = _patterns(kinds, delimiter)
+    rows = _pattern(kinds, delimiter)
+    doubles = [place for place, kind in enumerate(kinds) if kind is Kind.DOUBLE]
+    any_text = not any(kinds)
     rest = b""
     for block in blocks:
         data = rest + block
-        end = _end(rows, data)
-        if numbers is not None:
-            _check_numbers(numbers, data, end)
+        if any_text and not any(odd in data for odd in _ODD):
+            end = data.rfind(b"\n") + 1  # COPY itself refuses too many or too few cells
+        else:
+            end = _end(rows, data)
+            _check_doubles(data[:end], doubles, delimiter)
         rest = data[end:]
         if len(rest) > _LONGEST_ROW_BYTES:
             raise Unfit("A row is very long or odd.")
@@ -73,8 +82,7 @@ def checked(
         rest += b"\n"
         if _end(rows, rest) != len(rest):
             raise Unfit("A row is odd.")
-        if numbers is not None:
-            _check_numbers(numbers, rest, len(rest))
+        _check_doubles(rest, doubles, delimiter)
 
 
 def _end(rows: re.Pattern[bytes], data: bytes) -> int:
@@ -89,34 +97,44 @@ def _end(rows: re.Pattern[bytes], data: bytes) -> int:
     return match.end()
 
 
-def _check_numbers(numbers: re.Pattern[bytes], data: bytes, end: int) -> None:
-    """Refuse decimals that double precision would change."""
-    for match in numbers.finditer(data, 0, end):
-        for text in filter(None, map(bytes.decode, match.groups(b""))):
-            digits = text.removeprefix("-")
-            short = digits.isdecimal() and len(digits) <= _EXACT_DIGITS
-            if not (short or is_exact_double(text)):
-                raise Unfit("Double precision would change a number.")
+def _check_doubles(data: bytes, places: list[int], delimiter: str) -> None:
+    """Refuse decimals that double precision would change.
+
+    Args:
+        data: Rows that match the pattern.
+        places: Which of their cells are doubles, in ascending order.
+        delimiter: What stands between the cells.
+    """
+    if not places:
+        return
+    text = data.decode()
+    if '"' in text:
+        rows: Iterable[list[str]] = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    else:
+        lines = text.replace("\r\n", "\n").split("\n")
+        rows = (line.split(delimiter, places[-1] + 1) for line in lines if line)
+    try:
+        cells = [cell for row in rows for place in places if (cell := row[place])]
+    except csv.Error as exc:  # a cell longer than it takes
+        raise Unfit("A row is very long or odd.") from exc
+    for cell, shown in zip(cells, map(repr, map(float, cells)), strict=True):
+        if cell == shown and cell[-2:] != ".0":
+            continue
+        digits = cell.removeprefix("-")
+        if not (digits.isdecimal() and len(digits) <= _EXACT_DIGITS):
+            raise Unfit("Double precision would change a number.")
 
 
 @lru_cache(maxsize=16)
-def _patterns(
-    kinds: tuple[Kind | None, ...], delimiter: str
-) -> tuple[re.Pattern[bytes], re.Pattern[bytes] | None]:
-    """Return a pattern of many rows, and one of a row whose groups are its doubles."""
+def _pattern(kinds: tuple[Kind | None, ...], delimiter: str) -> re.Pattern[bytes]:
+    """Return a pattern of many rows."""
     one = re.escape(delimiter)
     row = one.join(_cell(kind, one) for kind in kinds) + r"\r?\n"
-    rows = re.compile(f"(?:{row})*+".encode())
-    if Kind.DOUBLE not in kinds:
-        return rows, None
-    row = one.join(_cell(kind, one, grouped=kind is Kind.DOUBLE) for kind in kinds) + r"\r?\n"
-    return rows, re.compile(row.encode())
+    return re.compile(f"(?:{row})*+".encode())
 
 
-def _cell(kind: Kind | None, delimiter: str, *, grouped: bool = False) -> str:
+def _cell(kind: Kind | None, delimiter: str) -> str:
     value = _VALUES.get(kind) if kind is not None else None
     if value is None:
         return rf'(?:"[^"]*+(?:""[^"]*+)*+"|[^"\r\n{delimiter}]*+)'
-    if grouped:
-        return f'"?+({value})?+"?+'
     return f'(?:(?:{value})|"(?:{value})?+")?+'

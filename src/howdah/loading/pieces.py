@@ -1,4 +1,4 @@
-"""What a reader yields, a chunk at a time, its failures as the last piece.
+"""What a file holds, and what its reader yields, a chunk at a time, failures as the last piece.
 
 Nothing that a reader or a library does to a bad file gets past this module.
 """
@@ -8,15 +8,47 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import BinaryIO
 
 from howdah.errors import MissingExtra
 from howdah.loading.chunks import CHUNK_BYTES
-from howdah.loading.readers import BadRecord, Batch, Item, UnreadableSource
-from howdah.loading.readers.encode import as_batches
+from howdah.loading.opening import Opened, Unopened, open_sources
+from howdah.loading.readers import BadRecord, Batch, Item, ReaderOptions, UnreadableSource
+from howdah.loading.readers.encode import as_batches, encode
 from howdah.loading.rejects import Reject
 from howdah.loading.remote import SourceLost
 
-__all__ = ["Failure", "Piece", "batches", "chunks_of", "read_pieces", "size_bytes"]
+__all__ = [
+    "Failure",
+    "Piece",
+    "batches",
+    "chunks_of",
+    "properties_of",
+    "read_pieces",
+    "size_bytes",
+    "sources_in",
+]
+
+
+def sources_in(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
+    """Yield the sources in a file, and as the last one what of it cannot be opened."""
+    try:
+        yield from open_sources(file, name, options)
+    except SourceLost:
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
+        yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
+
+
+def properties_of(source: Opened) -> str | None:
+    """Return what a source says of itself as a whole, as JSON text."""
+    try:
+        said = source.reader.properties(source.file)
+        return encode(said)[0].decode() if said else None
+    except SourceLost:
+        raise
+    except Exception:  # noqa: BLE001 - what is broken is said when the records are read
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +92,18 @@ def _behind(last: Batch | BadRecord | None) -> str:
     return f"after record {last.numbers[-1] if isinstance(last, Batch) else last.number}"
 
 
-def chunks_of(pieces: Iterator[Piece]) -> Iterator[Iterator[Piece]]:
+def chunks_of(pieces: Iterator[Piece], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Iterator[Piece]]:
     """Yield pieces a chunk at a time, as they come; each chunk is taken before the next."""
     for first in pieces:
-        yield _one_chunk(chain([first], pieces))
+        yield _one_chunk(chain([first], pieces), chunk_bytes)
 
 
-def _one_chunk(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def _one_chunk(pieces: Iterable[Piece], chunk_bytes: int) -> Iterator[Piece]:
     taken = 0
     for piece in pieces:
         yield piece
         taken += size_bytes(piece)
-        if taken >= CHUNK_BYTES:
+        if taken >= chunk_bytes:
             return
 
 

@@ -22,9 +22,10 @@ from howdah import pg
 from howdah.errors import UsageError
 from howdah.loading.opening import Opened, open_file, open_sources
 from howdah.loading.pieces import Failure, read_pieces
-from howdah.loading.readers import BadRecord, Batch, Item, SplittingReader
+from howdah.loading.readers import BadRecord, Batch, Item, ReaderOptions, SplittingReader
 from howdah.loading.rejectstore import Chosen, KeptReject, chosen_rejects
 from howdah.loading.sources import MEMBER_SEPARATOR
+from howdah.loading.told import retold
 
 __all__ = [
     "Exported",
@@ -69,17 +70,21 @@ class Header:
     data: bytes
 
 
-def header_of(source: str) -> Header | None:
+def header_of(source: str, options: ReaderOptions) -> Header | None:
     """Return what a record of a source needs to be read alone; None: it cannot be found any more.
 
     Only sources with a header have one: the records of others are read as JSON.
+
+    Args:
+        source: Its name.
+        options: What its reader was told.
     """
     path = source.partition(MEMBER_SEPARATOR)[0]
     if not os.path.isfile(path):
         return None
     try:
         with open_file(path) as file:
-            for opened in open_sources(file, path):
+            for opened in open_sources(file, path, options):
                 if isinstance(opened, Opened) and opened.name == source:
                     return _header_in(opened)
     except (OSError, ValueError):
@@ -92,7 +97,8 @@ def _header_in(opened: Opened) -> Header | None:
         return None
     head = opened.file.read(_HEAD_BYTES)
     data = head[: opened.reader.start(io.BytesIO(head))]
-    return Header(opened.reader, data) if b"\n" in data else None
+    # A table may have no row of names, or be told them.
+    return Header(opened.reader, data) if b"\n" in data or opened.reader.name == "csv" else None
 
 
 def is_json(content: bytes) -> bool:
@@ -131,7 +137,11 @@ def export_rejects(dsn: str, folder: Path, chosen: Chosen | None = None) -> Expo
     plain: list[KeptReject] = []
     for source, group in groupby(records, key=lambda reject: reject.source):
         rejects = list(group)
-        header = header_of(source) if any(not is_json(r.content or b"") for r in rejects) else None
+        options, _ = retold(rejects[0].options)
+        some = any(not is_json(r.content or b"") for r in rejects)
+        header = header_of(source, options) if some else None
+        if header is not None and not header.data:  # a file of such rows would not say their names
+            header = None
         raw = [r for r in rejects if header is not None and not is_json(r.content or b"")]
         plain += [reject for reject in rejects if reject not in raw]
         if header is not None:

@@ -72,6 +72,7 @@ class KeptReject:
         reason: Why it was not loaded.
         loaded_at: That of the rows of the same content of the source.
         content: Its bytes; None for the source as a whole.
+        options: What its load was told (told.py).
     """
 
     id: int
@@ -83,6 +84,7 @@ class KeptReject:
     reason: str
     loaded_at: datetime
     content: bytes | None
+    options: dict[str, Any] | None = None
 
 
 _INSTALLED = "SELECT to_regclass('howdah.rejects') IS NOT NULL"
@@ -100,7 +102,10 @@ _GROUPS = """
 """
 _CHOSEN = """
     SELECT id, target::oid::bigint AS target, target::regclass::text AS table, source, record,
-           place, reason, loaded_at, content
+           place, reason, loaded_at, content,
+           -- by way of the whole row: an earlier ledger has no such column
+           (SELECT nullif(to_jsonb(known) -> 'options', 'null') FROM howdah.sources AS known
+             WHERE known.target = rejects.target AND known.name = rejects.source) AS options
       FROM howdah.rejects
      WHERE (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s))
        AND (%(table)s::text IS NULL OR target = to_regclass(%(table)s))

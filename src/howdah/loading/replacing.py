@@ -65,9 +65,11 @@ def put_in_place(conn: Connection[Any], target: Target, following: Target) -> Ta
     with pg.explained(f"put the new rows into {target}; it still has its old ones"):
         if not aside.is_bound(conn, target):
             indexes = aside.indexes(conn, target)
+            there = {index.name for index in aside.indexes(conn, following)}
             for number, index in enumerate(indexes):
-                if not index.refuses:
-                    aside.build(conn, following, index, aside.temporary(target, number))
+                name = aside.temporary(target, number)
+                if name not in there:  # those that refuse rows, or an earlier try's
+                    aside.build(conn, following, index, name)
             conn.execute(sql.SQL("ANALYZE {}").format(following.identifier))
             try:
                 return in_short_locks(conn, lambda: _rename(conn, target, following, indexes))

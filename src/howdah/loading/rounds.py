@@ -30,6 +30,7 @@ from howdah.loading.report import Event, Outcome, Planned
 from howdah.loading.sampling import is_safe
 from howdah.loading.session import Session
 from howdah.loading.sources import SourceFile
+from howdah.loading.taken import Taken
 from howdah.loading.target import Load, Target, existing, prepare
 from howdah.loading.watch import Reading
 from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
@@ -116,6 +117,7 @@ class Rounds:
         self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
         self._reading: dict[str, str] = {}  # which member, by the archive's name
         self._outcome = Outcome()
+        self._taken = Taken()
 
     def load(self, files: list[SourceFile], workers: int, *, tell_slowing: bool) -> Outcome:
         """Load files in rounds, until no crash can have taken what was reported (session.py).
@@ -189,7 +191,7 @@ class Rounds:
         ):
             # To start a worker takes longer than to load a small file.
             job = FilesJob(self._conninfo, self._load, tuple(todo))
-            self._outcome += run_here(job, self._say)
+            self._take(job, run_here(job, self._say))
             self._say.check()
         elif todo:
             self._load_files(todo, workers)
@@ -201,12 +203,15 @@ class Rounds:
         kept = self._call(lambda conn: ledger.committed(conn, self._load))
         size = sum(file.size_bytes for file in missing)
         before = self._outcome
+        lost = self._taken.lose({file.name for file in missing})
         self._outcome = dataclasses.replace(
             before,
             sources=kept.sources,
             records=kept.records,
             rows=kept.records,
             rejects=kept.rejects,
+            repaired=before.repaired - lost.repaired,
+            chunks=before.chunks - lost.chunks,
             bytes=max(before.bytes - size, 0),
         )
         self._say(self._outcome - before)
@@ -286,16 +291,25 @@ class Rounds:
             for chunk in cut(opened, reader, as_rows=as_rows):
                 chunks.number += 1
                 if chunk.number in begun.done:
+                    self._add(self._taken.regain(file.name, chunk.number))
                     self._say(Outcome(bytes=chunk.length))
                     continue
                 chunks.left += 1
-                yield RangeJob(self._conninfo, self._load, file, reader.name, bare, chunk)
+                yield RangeJob(
+                    self._conninfo,
+                    self._load,
+                    file,
+                    reader.name,
+                    bare,
+                    chunk,
+                    limit_s=TIME_LIMIT_S,
+                )
         self._chunk_done(begun)
 
     def _after(self, job: Job, future: Future[Outcome]) -> Iterable[Job]:
         """Take a finished job's outcome; return the jobs that are to be done in its place."""
         try:
-            self._outcome += future.result()
+            self._take(job, future.result())
         except (WorkerDied, TaskTimedOut) as exc:
             if job.failed is not None:  # even without reading anything
                 raise
@@ -334,6 +348,10 @@ class Rounds:
             self._add(Outcome(sources=1))
             if has_changed(chunks.file):
                 self._add(self._call(lambda conn: reject_changed(conn, self._load, chunks.file)))
+
+    def _take(self, job: Job, outcome: Outcome) -> None:
+        self._outcome += outcome
+        self._taken.add(job, outcome)
 
     def _add(self, outcome: Outcome) -> None:
         self._outcome += outcome

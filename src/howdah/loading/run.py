@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -25,7 +26,7 @@ from howdah.loading.readers import ReaderOptions, check_format
 from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, LoadReport
 from howdah.loading.rounds import Rounds
-from howdah.loading.session import Session
+from howdah.loading.session import Session, by_own_session
 from howdah.loading.slots import most_workers
 from howdah.loading.sources import find
 from howdah.loading.target import Load, Target, found, prepare
@@ -115,12 +116,14 @@ def load(
         target = old = session.call(doing, prepared)
         session.table = old.oid
         # Each by a session of its own: locks say that they are needed until it ends.
+        made = partial(by_own_session, conninfo, limits, say, doing)
         if replace:
-            own = stack.enter_context(_own_session(conninfo))
-            target = stack.enter_context(aside.beside(own, old))
+            target = stack.enter_context(made(lambda own: aside.beside(own, old)))
         if defer_indexes:
-            own = stack.enter_context(_own_session(conninfo))
-            stack.enter_context(indexes.deferred(own, conninfo, target, say))
+            into = target
+            stack.enter_context(
+                made(lambda own: indexes.deferred(own, conninfo, into, limits, say))
+            )
         now = session.call(doing, _clock)
         this = Load(target, now, now if again else None, options, limits)
         wanted = _workers(this, workers)
@@ -177,10 +180,6 @@ def _conninfo(dsn: str | None) -> str:
     from howdah.server import ensure_running  # a load into a named database does not need it
 
     return ensure_running().conninfo()
-
-
-def _own_session(conninfo: str) -> AbstractContextManager[Connection[Any]]:
-    return pg.connect(conninfo, application_name="howdah load")
 
 
 def _clock(conn: Connection[Any]) -> datetime:

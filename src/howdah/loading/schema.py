@@ -15,7 +15,11 @@ __all__ = ["ddl", "install"]
 
 _DDL = "ledger.sql"
 
-_INSTALLED = "SELECT to_regclass('howdah.indexes') IS NOT NULL  -- the last one that was added"
+# What was added last.
+_INSTALLED = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                    WHERE attrelid = to_regclass('howdah.sources') AND attname = 'options')
+"""
 
 
 def install(conn: Connection[Any]) -> None:

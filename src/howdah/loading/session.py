@@ -23,7 +23,8 @@ PgBouncer's transaction pooling.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -37,7 +38,7 @@ from howdah.loading.limits import LOCK_TIMEOUT_S, Limits
 from howdah.loading.report import Waiting
 from howdah.loading.retrying import Patience, ends_session, passing_cause
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "by_own_session", "open_session"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,10 @@ _LOCK_TIMEOUT = """
 """
 
 
+class _EndedAtOnce(NoDatabase):
+    """The server let us in, so it is there; but then it ended the session."""
+
+
 def open_session(conninfo: str, limits: Limits) -> Connection[Any]:
     """Return a new autocommit connection with the loader's time-outs.
 
@@ -70,8 +75,42 @@ def open_session(conninfo: str, limits: Limits) -> Connection[Any]:
     try:
         conn.execute(_LOCK_TIMEOUT, values)
     except psycopg.OperationalError as exc:
-        raise NoDatabase("PostgreSQL ended the session at once.") from exc
+        raise _EndedAtOnce("PostgreSQL ended the session at once.") from exc
     return conn
+
+
+@contextmanager
+def by_own_session(
+    conninfo: str,
+    limits: Limits,
+    say: Callable[[Waiting], None],
+    doing: str,
+    make: Callable[[Connection[Any]], AbstractContextManager[T]],
+) -> Generator[T]:
+    """Have something that a session of its own makes, and holds until the end by its locks.
+
+    Args:
+        conninfo: The database.
+        limits: How long to try again to make it.
+        say: Called before each wait.
+        doing: What it does, as in "load into documents".
+        make: What makes it, given the session; called again where the server was away.
+    """
+    patience = Patience(limits, say)
+    with ExitStack() as stack:
+        while True:
+            try:
+                with ExitStack() as own:
+                    conn = own.enter_context(pg.connect(conninfo, application_name="howdah load"))
+                    made = own.enter_context(make(conn))
+                    stack.enter_context(own.pop_all())
+                break
+            except (psycopg.OperationalError, HowdahError) as exc:
+                cause = passing_cause(exc)
+                if cause is None:
+                    raise
+                patience.bear(cause, doing)
+        yield made
 
 
 class Session:
@@ -87,7 +126,8 @@ class Session:
         table: The oid of the table that is loaded into; 0 until it is known.
 
     Raises:
-        NoDatabase: The server cannot be reached now; the first time is not tried again.
+        NoDatabase: The server cannot be reached now; the first time is not tried again,
+            unless the server let us in and then ended the session.
     """
 
     def __init__(self, conninfo: str, limits: Limits, say: Callable[[Waiting], None]) -> None:
@@ -96,7 +136,15 @@ class Session:
         self._conninfo = conninfo
         self._limits = limits
         self._say = say
-        self._conn = open_session(conninfo, limits)
+        self._conn = self._let_in()
+
+    def _let_in(self) -> Connection[Any]:
+        patience = Patience(self._limits, self._say)
+        while True:
+            try:
+                return open_session(self._conninfo, self._limits)
+            except _EndedAtOnce as exc:
+                patience.bear(exc, "open a session")
 
     def begin_round(self) -> None:
         """Take the connection of now for the witness that no crash lies in between."""
@@ -129,7 +177,9 @@ class Session:
         while not self.lost and not self._conn.closed:
             try:
                 work(self._conn)
-            except psycopg.OperationalError as exc:
+            except (psycopg.OperationalError, HowdahError) as exc:
+                if isinstance(exc, HowdahError) and not self._conn.closed:
+                    raise
                 self._bear(exc, doing, patience)
             else:
                 return True

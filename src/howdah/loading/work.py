@@ -9,6 +9,7 @@ never the job's.
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -24,9 +25,25 @@ from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
-from howdah.loading.opening import Opened, Unopened, open_file, open_sources, splitter_of
-from howdah.loading.pieces import Failure, Piece, batches, chunks_of, read_pieces, size_bytes
+from howdah.loading.opening import (
+    Opened,
+    Unopened,
+    open_file,
+    open_small,
+    splitter_of,
+)
+from howdah.loading.pieces import (
+    Failure,
+    Piece,
+    batches,
+    chunks_of,
+    properties_of,
+    read_pieces,
+    size_bytes,
+    sources_in,
+)
 from howdah.loading.readers import (
+    Item,
     ReaderOptions,
     Rows,
     SplittingReader,
@@ -34,7 +51,6 @@ from howdah.loading.readers import (
     reader_named,
 )
 from howdah.loading.rejects import Part, Reject
-from howdah.loading.remote import SourceLost
 from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
@@ -48,6 +64,10 @@ __all__ = [
     "load_files",
     "load_range",
 ]
+
+
+_SAY_S = 0.1
+"""How often a worker says how far it has read, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +106,7 @@ class RangeJob:
         begun: The file in the ledger.
         chunk: Which part of it.
         failed: As in `FilesJob`.
+        limit_s: As in `FilesJob`.
     """
 
     conninfo: str = field(repr=False)
@@ -95,6 +116,7 @@ class RangeJob:
     begun: Begun
     chunk: Chunk
     failed: str | None = None
+    limit_s: float | None = None
 
 
 Job = FilesJob | RangeJob
@@ -110,18 +132,8 @@ def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], No
     loader = _FileLoader(conn, job, say)
     for file in job.files:
         loader.load(file)
-    loader.commit()
+    loader.end()
     return loader.outcome
-
-
-def _sources(file: BinaryIO, name: str, options: ReaderOptions) -> Iterator[Opened | Unopened]:
-    """Yield the sources in a file, and as the last one what of it cannot be opened."""
-    try:
-        yield from open_sources(file, name, options)
-    except SourceLost:
-        raise
-    except Exception as exc:  # noqa: BLE001 - whatever a library throws at a bad archive
-        yield Unopened(name, f"it cannot be opened: {type(exc).__name__}: {exc}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,8 @@ class _FileLoader:
         self._say_to = say
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_bytes = 0
+        self._read = 0
+        self._said_at = time.monotonic()
 
     def load(self, file: SourceFile) -> None:
         """Load a file: itself, or the members of the archive that it is."""
@@ -153,7 +167,7 @@ class _FileLoader:
             self._reject(file, file.name, self._job.failed)
             return
         try:
-            opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_file(file.path)
+            opened = sys.stdin.buffer if file.path == STANDARD_INPUT else open_small(file)
         except OSError as exc:
             self._reject(file, file.name, f"it cannot be opened: {exc.strerror}", retry=True)
             return
@@ -175,11 +189,16 @@ class _FileLoader:
                 outcome = _commit_whole(self._conn, self._load, waiting)
             self._say(outcome)
 
+    def end(self) -> None:
+        """Commit what waits, and say how far the files have been read."""
+        self.commit()
+        self._say(Outcome(bytes=self._read))
+
     def _load_sources(self, file: SourceFile, opened: BinaryIO) -> int:
         """Load each source in a file; return how many of them are members of an archive."""
         done: dict[str, ledger.Counts | None] = {}
         members, said = 0, 0
-        for source in _sources(opened, file.name, self._load.options):
+        for source in sources_in(opened, file.name, self._load.options):
             if source.name != file.name:
                 if not members:
                     done = ledger.finished_members(
@@ -200,10 +219,11 @@ class _FileLoader:
         return members
 
     def _load_source(self, file: SourceFile, source: Opened) -> None:
+        properties = properties_of(source)
         chunks = chunks_of(self._pieces(file, source))
         first, second = list(next(chunks, ())), next(chunks, None)
         if second is None:
-            self._wait(file, source.name, source.reader.name, first)
+            self._wait(file, source.name, source.reader.name, first, properties)
             return
         begun = begin(
             self._conn,
@@ -211,6 +231,7 @@ class _FileLoader:
             name=source.name,
             fingerprint=file.fingerprint,
             cut=how_cut(source.reader.name),
+            properties=properties,
         )
         if begun is None:
             self._say_done(*ledger.ours(self._conn, self._load, [source.name]))
@@ -249,17 +270,27 @@ class _FileLoader:
     def _reject(self, file: SourceFile, name: str, reason: str, *, retry: bool = False) -> None:
         self._wait(file, name, "none", [Failure(reason, retry=retry)])
 
-    def _wait(self, file: SourceFile, name: str, reader: str, pieces: list[Piece]) -> None:
+    def _wait(
+        self,
+        file: SourceFile,
+        name: str,
+        reader: str,
+        pieces: list[Piece],
+        properties: str | None = None,
+    ) -> None:
         retry = any(isinstance(piece, Failure) and piece.retry for piece in pieces)
-        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader)
+        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader, properties)
         self._waiting[name] = _Waiting(whole, pieces)
         self._waiting_bytes += sum(map(size_bytes, pieces))
         if self._waiting_bytes >= CHUNK_BYTES:
             self.commit()
 
     def _say_read(self, count: int) -> int:
-        if count:
-            self._say(Outcome(bytes=count))
+        """Count bytes that were read, and say so now and then: a message a file is too many."""
+        self._read += count
+        if self._read and time.monotonic() - self._said_at > _SAY_S:
+            self._say(Outcome(bytes=self._read))
+            self._read, self._said_at = 0, time.monotonic()
         return count
 
     def _say(self, outcome: Outcome) -> None:
@@ -356,9 +387,14 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
             if rows is not None:
                 pieces = iter([rows])
             else:
-                items = reader.read_range(file, *span)
+                items: Iterable[Item] = reader.read_range(file, *span)
+                watch = None if job.limit_s is None else Watch(job.limit_s)
+                items = watch.items(items) if watch else items
                 pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
-        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, chunks_of(pieces))
+                pieces = watch.pieces(pieces) if watch else pieces
+        # In slices of memory; a chunk of the usual length, a block more than it should be, is one.
+        slices = chunks_of(pieces, 2 * CHUNK_BYTES)
+        outcome = _commit_chunk(conn, job.load, job.begun, chunk.number, slices)
     outcome += Outcome(bytes=chunk.length)
     say(outcome)
     return outcome

@@ -97,7 +97,11 @@ def init(
 
 
 def start(
-    data: Path | None = None, *, binaries: Binaries | None = None, port: int | None = None
+    data: Path | None = None,
+    *,
+    binaries: Binaries | None = None,
+    port: int | None = None,
+    disposable: bool = False,
 ) -> Running:
     """Start the cluster unless it runs; make it first where there is none.
 
@@ -106,9 +110,12 @@ def start(
         binaries: With which PostgreSQL; None for the cluster's major, or for
             a new one `binaries.find()`.
         port: Move it to this port for good; 0 for any free one, None for its own.
+        disposable: Make one that flushes nothing and that a crash may take whole,
+            for tests.
 
     Raises:
-        Refused: It runs on another port, or the path holds something else.
+        Refused: It runs on another port, or the path holds something else; or it
+            is to be disposable and was not made so.
         ServerFailed: It does not come up; port and settings are as before.
         NeedsPerson: The caller is root and PostgreSQL cannot be run as another user.
     """
@@ -117,6 +124,14 @@ def start(
     with file_errors_told(layout.base):
         make_base(layout)
         with locked(layout) as lock:
+            if disposable and not is_cluster(layout):
+                _init(layout, binaries, port, lock)
+                configuration.declare_disposable(layout.data)
+            if disposable and not configuration.is_disposable(layout.data):
+                raise Refused(
+                    f"{layout.data} was not made to be disposable, and stays safe.",
+                    next_step="Choose another folder with --data.",
+                )
             return _start(layout, binaries, port, lock)
 
 

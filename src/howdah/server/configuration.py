@@ -34,6 +34,16 @@ log_rotation_age = '1d'
 log_rotation_size = 0
 log_truncate_on_rotation = on
 """
+DISPOSABLE = "howdah.disposable"
+"""A setting of our own: the cluster may lose all it has, and is set to be fast."""
+
+_DISPOSABLE = f"""
+# `howdah server start --disposable`: a crash may take the whole cluster.
+{DISPOSABLE} = 'on'
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+"""
 _PORT = re.compile(r"^\s*port\s*=?\s*'?(\d+)'?.*$", re.MULTILINE | re.IGNORECASE)
 _SOCKETS = re.compile(r"^\s*unix_socket_directories\b.*$", re.MULTILINE | re.IGNORECASE)
 
@@ -46,6 +56,16 @@ def install(data: Path, port: int) -> None:
         main.write(_INCLUDE)
         main.flush()
         os.fsync(main.fileno())
+
+
+def declare_disposable(data: Path) -> None:
+    """Write into a new cluster's howdah.conf that it may lose all it has."""
+    restore(data, read(data / NAME) + _DISPOSABLE)
+
+
+def is_disposable(data: Path) -> bool:
+    """Say whether the cluster was made to be disposable."""
+    return f"\n{DISPOSABLE} = 'on'\n" in read(data / NAME)
 
 
 def stored_port(data: Path) -> int | None:

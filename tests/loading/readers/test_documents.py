@@ -20,6 +20,7 @@ from .test_tables import ole
 
 with (DOCUMENTS / "MANIFEST.tsv").open(newline="") as manifest:
     FACTS = [r for r in csv.DictReader(manifest, delimiter="\t") if r["fact"] not in {"", "rows"}]
+FACTS = [row for row in FACTS if not row["file"].endswith(".xlsx")]  # its own are no record's
 
 MAIL = b"""From: =?utf-8?q?J=C3=BCrgen_M=C3=BCller?= <j@example.org>, "B, C" <b@example.org>
 To: all@example.org

@@ -13,7 +13,7 @@ import pytest
 
 from .samples import EVENT, FEATURE, LOG, MESSAGE, sqlite
 
-SIZE = 40 << 20
+SIZE = 28 << 20
 
 # Peak of a process that reads a small file and then the large one, in bytes:
 # what the large one has added is what reading it takes.

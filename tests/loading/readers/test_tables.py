@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import subprocess
 import sys
@@ -185,3 +186,124 @@ def test_without_the_extra_the_error_names_it():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert "pip install 'howdah[tables]'" in ran.stderr
+
+
+STYLES = (0, 14, 22, 20, 46, 170, 171, 172, 173, 174, 18, 45, 47, 27, 36, 50)
+FORMATS = ("[h]:mm:ss", r"yyyy\-mm\-dd", "&quot;day&quot; 0", "[Red]0.0", "0.0E+00;[$-409]d")
+NUMBERS = (45351.75, 0.5, 45351, 1.5, 0, -1, 99999999, 60, 59.5, 61, 45351.123456789)
+CELLS = (
+    *(number(value, style) for style in range(len(STYLES)) for value in NUMBERS),
+    '<c t="e"><v>#DIV/0!</v></c>',
+    '<c t="d"><v>2024-02-29T12:00:00</v></c>',
+    '<c t="d"><v>2024-02-29</v></c>',
+    '<c t="str"><v> a </v></c>',
+    '<c t="inlineStr"><is><r><t>a_x000D_b</t></r><rPh sb="0" eb="1"><t>sound</t></rPh></is></c>',
+    '<c t="inlineStr"><is><r><t>a</t></r><r><t xml:space="preserve"> c </t></r></is></c>',
+    '<c t="inlineStr"><is><t>x&#10;y&#13;&#10;z</t></is></c>',
+    "<c><v></v></c>",
+    "<c><f>1+1</f></c>",
+    '<c t="b"><v>0</v></c>',
+)
+
+
+def whole_and_streamed(monkeypatch, data):
+    """Return what reading sheets as a whole gives, and reading them row by row."""
+    found = []
+    for whole_bytes in (1 << 40, -1):
+        monkeypatch.setattr("howdah.loading.readers.tables.WHOLE_BYTES", whole_bytes)
+        found.append(items(Spreadsheet(), data))
+    return found
+
+
+def test_large_sheet_is_read_row_by_row_with_the_same_values(monkeypatch):
+    formats = "".join(
+        f'<numFmt numFmtId="{170 + n}" formatCode="{code}"/>' for n, code in enumerate(FORMATS)
+    )
+    styles = "".join(f'<xf numFmtId="{style}"/>' for style in STYLES)
+    part = f'<styleSheet xmlns="{MAIN}"><numFmts>{formats}</numFmts><cellXfs>{styles}</cellXfs>'
+    monkeypatch.setitem(PARTS, "xl/styles.xml", f"{part}</styleSheet>")
+    rows = [[cell] for cell in CELLS]
+
+    whole, streamed = whole_and_streamed(monkeypatch, workbook([text("value")], *rows))
+
+    assert len(whole) > 150
+    assert [repr(record) for record in streamed] == [repr(record) for record in whole]
+
+
+@pytest.mark.parametrize("name", ["test.xlsx", "stanley-cups.xlsx"])
+def test_large_workbook_of_others_is_read_row_by_row_with_the_same_values(monkeypatch, name):
+    whole, streamed = whole_and_streamed(monkeypatch, (DOCUMENTS / name).read_bytes())
+
+    assert whole
+    assert streamed == whole
+
+
+def test_row_that_is_wider_than_the_row_of_names_is_named_alike_either_way(monkeypatch):
+    data = workbook(
+        [text("a"), text(""), text("c")],
+        [number(n) for n in range(5)],
+        ['<c r="C4"><v>1</v></c>', '<c r="G4"><v>2</v></c>'],
+    )
+    whole, streamed = whole_and_streamed(monkeypatch, data)
+
+    assert streamed == whole
+    assert streamed[1] == {"c": 1, "column_7": 2}
+
+
+def test_damaged_workbook_that_is_read_row_by_row_ends_as_records_or_unreadable(monkeypatch):
+    monkeypatch.setattr("howdah.loading.readers.tables.WHOLE_BYTES", -1)
+    data = (DOCUMENTS / "stanley-cups.xlsx").read_bytes()
+    chance = random.Random(5)
+    refused = 0
+    for _ in range(150):
+        changed = bytearray(data)
+        changed[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+        try:
+            items(Spreadsheet(), bytes(changed))
+        except UnreadableSource:
+            refused += 1
+
+    assert refused
+
+
+def test_sheet_of_a_format_that_is_read_as_a_whole_is_refused_when_it_is_too_large(monkeypatch):
+    monkeypatch.setattr("howdah.loading.readers.tables.WHOLE_BYTES", 100)
+    monkeypatch.setattr("howdah.loading.readers.tables.LIMIT_BYTES", 100)
+
+    with pytest.raises(UnreadableSource, match=r"too much to be held in memory.*as XLSX"):
+        items(Spreadsheet(), opendocument([["name", "city"], ["Ada", "London"]]))
+
+
+MEASURE = """
+import io, sys
+from howdah.loading.readers import tables
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+
+tables.WHOLE_BYTES = 0
+count = []
+for path in sys.argv[1:]:
+    before = peak()
+    with open(path, "rb") as file:
+        count.append(sum(1 for _ in tables.Spreadsheet().read(file, path)))
+print(*count, peak() - before)
+"""
+
+
+def test_large_sheet_takes_little_memory(tmp_path):
+    names = [text(f"c{n}") for n in range(10)]
+    for name, rows in (("small", 10), ("large", 30_000)):
+        cells = [number(1234.5678) if n % 2 else text("some words in a cell") for n in range(10)]
+        (tmp_path / name).write_bytes(workbook(names, *[cells] * rows))
+    size = (tmp_path / "large").stat().st_size
+    paths = [str(tmp_path / "small"), str(tmp_path / "large")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True
+    )
+
+    small, large, added = map(int, done.stdout.split())
+    assert (small, large) == (10, 30_000)
+    assert added < size / 4

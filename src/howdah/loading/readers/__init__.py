@@ -84,6 +84,19 @@ _BUILT_IN = (
 )
 
 
+# What no text begins with, of the most frequent kinds.
+_BINARY = (
+    b"%PDF-",
+    b"PK\3\4",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"\x1f\x8b",
+    b"ID3",
+    b"GIF8",
+)
+
+
 class UnreadableSource(Exception):
     """Raised by a reader when the whole source cannot be read: truncated, encrypted, empty."""
 
@@ -134,6 +147,8 @@ class Reader(ABC):
     """Whether `read` needs a file that can seek; a stream is then spooled first."""
     untyped: bool = False
     """Whether all values are texts, since the format has no numbers: CSV, say."""
+    text: bool = False
+    """Whether its sources are texts: it is not asked about a PDF, a picture, an archive."""
     takes: frozenset[str] = frozenset()
     """Which attributes of `ReaderOptions` it takes; others make its sources rejects."""
 
@@ -147,6 +162,14 @@ class Reader(ABC):
     @abstractmethod
     def recognise(self, head: Head) -> Match:
         """Say how sure this reader is that it can read a source with this head."""
+
+    def properties(self, file: BinaryIO) -> Mapping[str, Any]:  # noqa: ARG002  for overriding
+        """Return what a source says of itself as a whole, where its records are not the place.
+
+        It goes into `howdah.sources.properties`. Only for readers that seek: the file
+        is at its start, and is to be left there.
+        """
+        return {}
 
     @abstractmethod
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:
@@ -262,8 +285,11 @@ def reader_for(
         UnreadableSource: The reader does not take an option that is given.
     """
     given = options.given()
+    binary = head.data.startswith(_BINARY) or head.data[4:8] == b"ftyp"
     best, surest = None, (Match.NO, False)
     for reader in _readers(options):
+        if binary and reader.text:
+            continue
         rank = (reader.recognise(head), given <= reader.takes)
         if rank[0] and rank > surest:
             best, surest = reader, rank

@@ -40,6 +40,7 @@ class AccessLog(LineReader):
     """Reads access logs; what the server wrote as "-" is null."""
 
     name = "accesslog"
+    text = True
     takes = frozenset({"encoding"})
 
     def with_options(self, options: ReaderOptions) -> AccessLog:
@@ -48,7 +49,8 @@ class AccessLog(LineReader):
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by lines that fit."""
-        if b'"' not in head.data or not looks_like_text(head.data):
+        begun = head.data[:64].lstrip().startswith((b"<", b"{"))  # markup, JSON
+        if begun or b'"' not in head.data or not looks_like_text(head.data):
             return Match.NO
         text = head.data.decode(encoding_of(head.data), "replace")
         lines = [line for line in text.splitlines()[:20] if line.strip()]

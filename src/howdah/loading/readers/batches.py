@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 __all__ = ["BadRecord", "Batch", "Lines", "Rows"]
@@ -27,9 +28,18 @@ class Batch:
     untyped: bool = False
 
     @property
+    def padded_texts(self) -> list[bytes]:
+        """The texts, perhaps with white space behind them, which JSON allows."""
+        return self.texts
+
+    @property
     def size_bytes(self) -> int:
         """About how much memory it holds."""
         return sum(map(len, self.texts))
+
+
+_LONGEST_BLANK_BYTES = len(b"\r\n")
+"""How long lines are that are looked at for being blank; a longer one the server refuses."""
 
 
 class Lines(Batch):
@@ -61,6 +71,17 @@ class Lines(Batch):
             kept = [(n, line) for n, line in zip(numbers, lines, strict=True) if line.strip()]
             numbers, lines = [n for n, _ in kept], [line for _, line in kept]
         self.__dict__["known"] = numbers, after
+        return lines
+
+    @property
+    def padded_texts(self) -> list[bytes]:
+        """See `Batch`: with their newlines, since `readlines` is three times as fast as `split`."""
+        first: int = self.__dict__["first"]
+        lines = BytesIO(self.__dict__["data"]).readlines()
+        if min(map(len, lines), default=0) <= _LONGEST_BLANK_BYTES:
+            return self.texts
+        after = first + len(lines)
+        self.__dict__["known"] = range(first, after), after
         return lines
 
     @property

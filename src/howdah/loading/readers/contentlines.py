@@ -119,6 +119,7 @@ class VCard(_Components):
     """Reads vCard 2.1, 3.0 and 4.0: one record a card."""
 
     name = "vcard"
+    text = True
     _start = b"BEGIN:VCARD"
     _records = frozenset({"VCARD"})
 
@@ -131,6 +132,7 @@ class ICalendar(_Components):
     """
 
     name = "icalendar"
+    text = True
     _start = b"BEGIN:VCALENDAR"
     _records = frozenset({"VEVENT", "VTODO", "VJOURNAL"})
     _named = _records

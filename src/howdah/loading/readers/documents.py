@@ -11,13 +11,14 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.characters import decoded, encoding_of, is_wide
 from howdah.loading.readers.extraction import extracted
 from howdah.loading.readers.languages import language_of
 from howdah.loading.readers.mail import mail_attributes, messages
-from howdah.loading.readers.markup import member_names, xml_text
+from howdah.loading.readers.markup import package_of, xml_text
 from howdah.loading.readers.mediatypes import BINARY_SUFFIXES, MAIL, MBOX, media_type
 from howdah.loading.readers.ole import stream_names
 from howdah.loading.readers.pictures import picture_attributes
@@ -74,11 +75,12 @@ class Document(Reader):
         if len(data) > DOCUMENT_LIMIT_BYTES:
             raise UnreadableSource(f"The document is larger than {DOCUMENT_LIMIT_BYTES} bytes.")
         name = _WRAPPED.sub("", name.rpartition("/")[2])
-        kind = _kind(data, name)
+        package = package_of(data, file)
+        kind = _kind(data, name, package)
         for part, part_kind in (
             ((m, MAIL) for m in messages(data)) if kind == MBOX else [(data, kind)]
         ):
-            yield _record(part, part_kind, name)
+            yield _record(part, part_kind, name, package)
 
 
 def mail_record(data: bytes) -> dict[str, Any]:
@@ -86,15 +88,15 @@ def mail_record(data: bytes) -> dict[str, Any]:
     return _record(data, MAIL, "")
 
 
-def _kind(data: bytes, name: str) -> str:
-    members = member_names(data) if data.startswith(b"PK\x03\x04") else []
+def _kind(data: bytes, name: str, package: ZipFile | None) -> str:
+    members = package.namelist() if package else []
     kind, _ = media_type(Head(name, data[:HEAD_BYTES], members))
     if kind is None:
         raise UnreadableSource("The file is of no format that is known.")
     return kind
 
 
-def _record(data: bytes, kind: str, name: str) -> dict[str, Any]:
+def _record(data: bytes, kind: str, name: str, package: ZipFile | None = None) -> dict[str, Any]:
     if "EncryptedPackage" in stream_names(data[:HEAD_BYTES]):
         raise UnreadableSource("The document is encrypted with a password.")
     if kind == MAIL:
@@ -108,7 +110,7 @@ def _record(data: bytes, kind: str, name: str) -> dict[str, Any]:
     elif kind.startswith(("audio/", "video/")):
         found = sound_attributes(data)
     else:
-        found = extracted(data, kind)
+        found = extracted(data, kind, package)
     if len(found["text"]) > _TEXT_LIMIT_BYTES:
         raise UnreadableSource(f"The text is longer than {_TEXT_LIMIT_BYTES} characters.")
     found |= {
@@ -177,6 +179,8 @@ def _xml(data: bytes) -> dict[str, Any]:
 
 def _pruned(value: Any) -> Any:
     """Return a value without the keys that say nothing: null, and empty strings and lists."""
+    if isinstance(value, str | int | float | None):  # nearly all are
+        return value
     if isinstance(value, Mapping):
         pruned = {key: _pruned(member) for key, member in value.items()}
         return {key: member for key, member in pruned.items() if member not in (None, "", [], {})}

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from zipfile import ZipFile
 
 from howdah.errors import MissingExtra
 from howdah.loading.readers import UnreadableSource
@@ -17,7 +18,6 @@ from howdah.loading.readers.characters import decoded
 from howdah.loading.readers.mail import iso_date
 from howdah.loading.readers.markup import (
     html_text,
-    member_names,
     package_part,
     package_properties,
     xml_text,
@@ -25,7 +25,7 @@ from howdah.loading.readers.markup import (
 from howdah.loading.readers.mediatypes import DOCX, EPUB, HTML, MSG, PPTX
 from howdah.loading.readers.panics import panics_as_unreadable
 
-__all__ = ["extracted"]
+__all__ = ["dublin_core", "extracted"]
 
 _TIMEOUT_S = 120
 _ODF = "application/vnd.oasis.opendocument."
@@ -77,13 +77,19 @@ _NOISE = {
     "is_encrypted",
     "author",
 }
+_SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _MSG_HEADER = re.compile(
     r"\A(?:(?:Subject|From|To|CC|BCC|Date|Attachments?): [^\n]*\n)+\n?", re.IGNORECASE
 )
 
 
-def extracted(data: bytes, kind: str) -> dict[str, Any]:
+def extracted(data: bytes, kind: str, package: ZipFile | None = None) -> dict[str, Any]:
     """Return the attributes of a document of a media type.
+
+    Args:
+        data: The document.
+        kind: Its media type.
+        package: The ZIP file that it is, if it is one and can be opened.
 
     Raises:
         UnreadableSource: It is broken, cut off or encrypted.
@@ -91,10 +97,10 @@ def extracted(data: bytes, kind: str) -> dict[str, Any]:
     """
     properties: dict[str, list[str]] = {}
     if kind in {DOCX, PPTX, EPUB} or kind.startswith(_ODF):
-        properties = package_properties(data)
+        properties = package_properties(package)
     markup = _as_utf8(data) if _is_text(kind) else data
     if kind.startswith(_ODF) and kind != _ODT:
-        found: dict[str, Any] = {"text": _odf_text(data), "metadata": {}}
+        found: dict[str, Any] = {"text": _odf_text(package), "metadata": {}}
     else:
         text, metadata = _extract(markup, kind)
         if not text.strip() and kind in {HTML, "application/xhtml+xml"}:
@@ -103,9 +109,9 @@ def extracted(data: bytes, kind: str) -> dict[str, Any]:
         found = _named(metadata, kind) | {
             "text": _MSG_HEADER.sub("", text) if kind == MSG else text
         }
-    found |= _dublin_core(properties)
+    found |= dublin_core(properties)
     own = found.get("metadata")
-    found["pages"] = _pages(own if isinstance(own, dict) else {}, kind, data)
+    found["pages"] = _pages(own if isinstance(own, dict) else {}, kind, package)
     return found
 
 
@@ -161,8 +167,8 @@ def _as_utf8(data: bytes) -> bytes:
     return decoded(data)[0].encode("utf-8", "replace")
 
 
-def _odf_text(data: bytes) -> str:
-    return xml_text(package_part(data, lambda _: "content.xml")).text
+def _odf_text(package: ZipFile | None) -> str:
+    return xml_text(package_part(package, lambda _: "content.xml")).text
 
 
 def _named(metadata: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def _mail_named(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
+def dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return what an office file or e-book says itself; it may repeat an element."""
     creators = properties.get("initial_creator") or properties.get("creator", [])
     found: dict[str, Any] = {
@@ -224,15 +230,14 @@ def _dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
     return found
 
 
-def _pages(metadata: dict[str, Any], kind: str, data: bytes) -> int | None:
+def _pages(metadata: dict[str, Any], kind: str, package: ZipFile | None) -> int | None:
     """Return how many pages or slides there are, where the format has fixed ones."""
     pages: int | None = metadata.pop("slide_count", None)
     if kind == PPTX:
-        return len(
-            [name for name in member_names(data) if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
-        )
+        names = package.namelist() if package else []
+        return len([name for name in names if _SLIDE.fullmatch(name)])
     if kind == "application/pdf":
         pages = metadata.pop("page_count", None)
     if kind.startswith((_ODP, _ODG)):
-        return len(re.findall(rb"<draw:page[ />]", package_part(data, lambda _: "content.xml")))
+        return len(re.findall(rb"<draw:page[ />]", package_part(package, lambda _: "content.xml")))
     return pages

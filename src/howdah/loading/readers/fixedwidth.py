@@ -28,6 +28,7 @@ class FixedWidth(LineReader):
     """
 
     name = "fixedwidth"
+    text = True
     untyped = True
     takes = frozenset({"widths", "header", "encoding", "null"})
 

@@ -54,6 +54,7 @@ class GeoJSON(Reader):
     """Reads a GeoJSON file: a collection of features, a feature, or a geometry."""
 
     name = "geojson"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by the members of the object that the source starts with."""
@@ -77,6 +78,7 @@ class GeoJSONSeq(NDJSON):
     """Reads features one a line, or one behind each record separator (U+001E)."""
 
     name = "geojsonseq"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by the separator, or by two lines with a feature each."""

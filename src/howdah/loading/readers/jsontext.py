@@ -52,6 +52,7 @@ class JSON(Reader):
     """
 
     name = "json"
+    text = True
     takes = frozenset({"at", "encoding"})
 
     def __init__(self, options: ReaderOptions | None = None) -> None:

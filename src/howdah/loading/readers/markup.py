@@ -5,15 +5,25 @@ from __future__ import annotations
 import html
 import lzma
 import re
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import IO
 
 from howdah.loading.readers import UnreadableSource
 
-__all__ = ["XMLText", "html_text", "member_names", "package_part", "package_properties", "xml_text"]
+__all__ = [
+    "XMLText",
+    "html_text",
+    "package_at",
+    "package_of",
+    "package_part",
+    "package_properties",
+    "xml_text",
+]
 
 _PART_BYTES = 16 << 20  # of a ZIP file's member; those read here are a few kB
 # What zipfile raises for a file whose bytes are not what they say: RuntimeError
@@ -150,39 +160,68 @@ def html_text(text: str) -> str:
     return _lines(html.unescape("".join(kept)))
 
 
-def member_names(data: bytes) -> list[str]:
-    """Return the names of a ZIP file's members; none where its directory cannot be read."""
+_latest: list[weakref.ref[zipfile.ZipFile]] = []
+
+
+def package_at(file: IO[bytes]) -> zipfile.ZipFile:
+    """Return the ZIP file in a file that can seek; the same one while somebody holds it.
+
+    To read a directory takes longer than many a document: it is done once, for who
+    chooses a reader and for the reader.
+
+    Raises:
+        zipfile.BadZipFile: Its directory cannot be read; others of zipfile's errors too.
+    """
+    known = _latest[0]() if _latest else None
+    if known is None or known.fp is not file:
+        known = zipfile.ZipFile(file)
+        _latest[:] = [weakref.ref(known)]
+    return known
+
+
+def package_of(data: bytes, file: IO[bytes] | None = None) -> zipfile.ZipFile | None:
+    """Return a ZIP file, its directory read; None where that cannot be, or it is no ZIP file.
+
+    Args:
+        data: All of it.
+        file: Where it was read from.
+    """
+    if not data.startswith(b"PK\x03\x04"):
+        return None
     try:
-        with zipfile.ZipFile(BytesIO(data)) as package:
-            return package.namelist()
+        return package_at(file if file is not None and file.seekable() else BytesIO(data))
     except _ZIP_FAULTS:
-        return []
+        return None
 
 
-def package_properties(data: bytes) -> dict[str, list[str]]:
+def package_properties(package: zipfile.ZipFile | None) -> dict[str, list[str]]:
     """Return the Dublin Core properties of an OOXML, ODF or EPUB file.
 
     Raises:
         UnreadableSource: It is no whole ZIP file, or encrypted.
     """
-    part = package_part(data, _properties_part)
+    part = package_part(package, _properties_part)
     return xml_text(part).properties if part else {}
 
 
-def package_part(data: bytes, choose: Callable[[zipfile.ZipFile], str | None]) -> bytes:
+def package_part(
+    package: zipfile.ZipFile | None, choose: Callable[[zipfile.ZipFile], str | None]
+) -> bytes:
     """Return one member of a ZIP file, as far as 16 MiB; b"" if none is chosen.
 
     Raises:
         UnreadableSource: It is no whole ZIP file, or encrypted.
     """
+    broken = "The file is broken, cut off or encrypted, as a ZIP file."
+    if package is None:
+        raise UnreadableSource(broken)
     try:
-        with zipfile.ZipFile(BytesIO(data)) as package:
-            if (name := choose(package)) is None:
-                return b""
-            with package.open(name) as opened:
-                return opened.read(_PART_BYTES)
+        if (name := choose(package)) is None:
+            return b""
+        with package.open(name) as opened:
+            return opened.read(_PART_BYTES)
     except _ZIP_FAULTS as exc:
-        raise UnreadableSource("The file is broken, cut off or encrypted, as a ZIP file.") from exc
+        raise UnreadableSource(broken) from exc
 
 
 def _properties_part(package: zipfile.ZipFile) -> str | None:

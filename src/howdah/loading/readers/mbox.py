@@ -35,6 +35,7 @@ class Mbox(SplittingReader):
     """Reads mailboxes of the mboxrd and mboxo kind."""
 
     name = "mbox"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by a "From " line and a header below it."""

@@ -1,4 +1,4 @@
-"""Pictures: size, EXIF and position, by Pillow; no pixel is decoded.
+"""Pictures: size, EXIF and position, by Pillow; no pixel is decoded, but of few PNG files.
 
 EXIF's own names go under `metadata.exif`; what has a name in Dublin Core gets it.
 Source of the names: CIPA DC-008, https://exiftool.org/TagNames/EXIF.html
@@ -38,6 +38,7 @@ _LONGEST_VALUE = 1000  # characters, or numbers of an array: curves and tables a
 _XMP = "XML:com.adobe.xmp"
 _BROKEN = "The picture is broken or cut off."
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d)")
+_BEHIND = re.compile(rb"tEXt|iTXt|zTXt|eXIf")  # of PNG: what may stand behind the pixels
 _OFFSET = re.compile(r"[+-]\d\d:\d\d|Z")
 # Outside of them a file's own metadata is damaged, and Pillow raises what it meets.
 _FAULTS = (
@@ -74,6 +75,8 @@ def picture_attributes(data: bytes, kind: str) -> dict[str, Any]:
         return _attributes(found.width, found.height, exif, {})
     try:
         with _opened(data, kind) as image:
+            if kind == "image/png" and _BEHIND.search(data, data.rfind(b"IDAT")):
+                image.load()  # Pillow comes there by decoding only
             width, height = image.size
             own = {"frames": _frames(image)} | _own(image)
             attributes = _attributes(width, height, _exif(image), own)
@@ -98,7 +101,7 @@ def _exif(image: ImageFile) -> Exif:
     from PIL import Image
 
     try:
-        return image.getexif()
+        return Image.Image.getexif(image)  # PNG's own decodes the pixels first
     except _FAULTS:
         return Image.Exif()  # the picture is sound, its EXIF block is not
 
@@ -111,9 +114,10 @@ def _frames(image: ImageFile) -> int | None:
 def _own(image: ImageFile) -> dict[str, Any]:
     """Return what the format says beside EXIF: the mode, the resolution, PNG's texts."""
     dpi = image.info.get("dpi")
+    found = image.info if image.format == "PNG" else {}
     texts = {
         key: value
-        for key, value in getattr(image, "text", {}).items()
+        for key, value in found.items()
         if isinstance(value, str) and len(value) <= _LONGEST_VALUE and key != _XMP
     }
     return {"mode": image.mode, "dpi": _value(dpi), "texts": texts}

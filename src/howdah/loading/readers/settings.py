@@ -25,6 +25,7 @@ class TOML(Reader):
     """Reads TOML 1.0: integers of any length and every digit of a number; dates ISO 8601."""
 
     name = "toml"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by name, or by a text that parses and has a table."""
@@ -54,6 +55,7 @@ class INI(Reader):
     """Reads INI files: sections as objects, values as text, null where a name stands alone."""
 
     name = "ini"
+    text = True
     untyped = True
 
     def recognise(self, head: Head) -> Match:

@@ -55,6 +55,7 @@ class XMLRecords(Reader):
     """
 
     name = "xml"
+    text = True
     untyped = True
     takes = frozenset({"element", "encoding"})
 

@@ -40,6 +40,7 @@ class YAML(Reader):
     """Reads YAML streams, document by document and item by item."""
 
     name = "yaml"
+    text = True
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: by name, or by the mark that a document starts with."""

@@ -1,0 +1,121 @@
+"""`howdah rebuild` against the script that does it by hand, on the example project.
+
+    python bench/rebuild.py [--rounds N]
+
+Both sides run in turn in one run, as processes of their own, on copies of
+examples/project with databases of their own on one server. Needs PostGIS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from common import compiled, own_server
+from psycopg.conninfo import conninfo_to_dict
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "project"
+NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "passfile": "PGPASSFILE"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    with own_server() as (running, folder):
+        words = conninfo_to_dict(running.conninfo())
+        base = compiled() | {NAMES[k]: str(v) for k, v in words.items() if k in NAMES}
+        with psycopg.connect(running.conninfo(), autocommit=True) as conn:
+            sides = measure(conn, base, Path(tempfile.mkdtemp(dir=folder)), rounds)
+    print(table(sides))
+
+
+def measure(
+    conn: psycopg.Connection[tuple[object, ...]], base: dict[str, str], folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    hand, ours = (copy(conn, base, folder / name, name) for name in ("hand", "ours"))
+    steps: dict[str, Callable[[], object]] = {
+        "by hand (by-hand.sh)": lambda: hand("./by-hand.sh"),
+        "howdah rebuild, nothing kept": lambda: ours(*HOWDAH, "--fresh"),
+        "howdah rebuild --in-place": lambda: ours(*HOWDAH, "--in-place"),
+        "howdah rebuild, one model changed": lambda: ours(*HOWDAH),
+        "howdah rebuild, inputs unchanged": lambda: ours(*HOWDAH),
+        "python -c 'django.setup()'": lambda: ours(sys.executable, "-c", SETUP),
+    }
+    sides: dict[str, list[float]] = {name: [] for name in steps}
+    hand("./by-hand.sh")
+    ours(*HOWDAH)
+    for number in range(rounds):
+        for name, run in steps.items():
+            if name.endswith("changed") and "one model" in name:
+                change(folder / "ours", number)
+            started = time.perf_counter()
+            run()
+            sides[name].append(time.perf_counter() - started)
+    return sides
+
+
+HOWDAH = (sys.executable, "-m", "howdah", "rebuild")
+SETUP = "import django; django.setup()"
+
+
+def copy(
+    conn: psycopg.Connection[tuple[object, ...]], base: dict[str, str], folder: Path, name: str
+) -> Callable[..., object]:
+    """Copy the project, make its databases; return what runs a command in it."""
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    databases = {"DEPOT_DATABASE": name, "DEPOT_GEO_DATABASE": f"{name}_geo"}
+    for database in databases.values():
+        conn.execute(f"CREATE DATABASE {database}")
+    with psycopg.connect(
+        host=base["PGHOST"],
+        port=base["PGPORT"],
+        user=base["PGUSER"],
+        passfile=base["PGPASSFILE"],
+        dbname=f"{name}_geo",
+        autocommit=True,
+    ) as geo:
+        geo.execute("CREATE EXTENSION postgis")
+    environment = base | databases | {"DJANGO_SETTINGS_MODULE": "depot.settings.stock"}
+    environment |= {"PYTHON": sys.executable, "PATH": os.environ["PATH"]}
+
+    def run(*command: str) -> object:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
+        return done
+
+    return run
+
+
+def change(folder: Path, number: int) -> None:
+    """Change one line of a model, and the migration that says so."""
+    for path in ("catalog/models.py", "catalog/migrations/0001_initial.py"):
+        file = folder / path
+        text = file.read_text()
+        old = f"max_length={99 + number}, unique=True"
+        new = f"max_length={100 + number}, unique=True"
+        file.write_text(text.replace(old if number else "max_length=100, unique=True", new))
+
+
+def table(sides: dict[str, list[float]]) -> str:
+    hand = statistics.median(next(iter(sides.values())))
+    lines = ["| way | seconds (each round) | median | by hand = 1 |", "| --- | --- | ---: | ---: |"]
+    for name, seconds in sides.items():
+        shown = " ".join(f"{one:.2f}" for one in seconds)
+        median = statistics.median(seconds)
+        lines.append(f"| {name} | {shown} | {median:.2f} | {hand / median:.1f} times faster |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

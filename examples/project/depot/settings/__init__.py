@@ -1,0 +1,1 @@
+"""Settings of the example project: `stock` (Django's ENGINEs), `schemas` (Howdah's), `embedded`."""

@@ -1,0 +1,65 @@
+"""Django's inspectdb, with --schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands import inspectdb
+from django.db import connections
+
+from howdah.django.names import Name, parse
+
+_TABLES = """
+    SELECT c.relname
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = %s
+       AND (c.relkind IN ('r', 'p', 'f') AND (%s OR NOT c.relispartition)
+            OR %s AND c.relkind IN ('v', 'm'))
+     ORDER BY c.relname
+"""
+
+
+class Command(inspectdb.Command):
+    """Introspect the tables of a schema."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add --schema to Django's arguments."""
+        super().add_arguments(parser)
+        parser.add_argument("--schema", help="Introspect the tables of this schema.")
+
+    def handle_inspection(self, options: dict[str, Any]) -> Iterator[str]:
+        """Yield the lines of the models; each has its schema in db_table."""
+        if (schema := options.get("schema")) is not None:
+            options = options | {"table": self._in_schema(schema, options)}
+        for line in super().handle_inspection(options):
+            yield _plainly(line)
+
+    def normalize_table_name(self, table_name: str) -> str:
+        """Name the model by the table: two of one name are told apart by hand."""
+        return super().normalize_table_name(parse(table_name).table)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _in_schema(schema: str, options: dict[str, Any]) -> list[str]:
+        if options["table"]:
+            return [Name(schema, table).db_table for table in options["table"]]
+        with connections[options["database"]].cursor() as cursor:
+            cursor.execute(
+                _TABLES, [schema, options["include_partitions"], options["include_views"]]
+            )
+            tables = [Name(schema, table).db_table for (table,) in cursor.fetchall()]
+        if not tables:
+            raise CommandError(f"The schema {schema!r} has no tables, or does not exist.")
+        return tables
+
+
+def _plainly(line: str) -> str:
+    """Write db_table = "licensing.product" where that means the same."""
+    head, equals, value = line.partition("db_table = ")
+    if not equals or head.strip():
+        return line
+    name = parse(value.strip().strip("'"))
+    plain = f"{name.schema}.{name.table}"
+    return f'{head}{equals}"{plain}"' if name.schema and parse(plain) == name else line

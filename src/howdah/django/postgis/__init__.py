@@ -1,0 +1,1 @@
+"""GeoDjango's PostGIS backend, for tables in schemas: ENGINE = "howdah.django.postgis"."""

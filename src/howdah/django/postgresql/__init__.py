@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, for tables in schemas: ENGINE = "howdah.django.postgresql"."""

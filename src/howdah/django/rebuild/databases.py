@@ -1,0 +1,194 @@
+"""The physical databases behind the aliases of DATABASES, and what there is to know of each.
+
+Two aliases are one database where the server and the database are the same,
+however each of them is spelt: as many projects do to have one alias for each
+search_path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from psycopg import Connection, sql
+from psycopg.conninfo import make_conninfo
+
+from howdah import pg
+from howdah.dsn import Dsn
+from howdah.errors import UsageError
+
+_OURS = {"cursor_factory", "context", "prepare_threshold", "row_factory", "autocommit"}
+
+_FACTS = """
+    SELECT d.datname AS name, current_user::text AS role, d.oid::bigint AS oid,
+           s.system_identifier, current_setting('server_version_num')::int AS server_version,
+           r.rolsuper AS is_superuser, r.rolsuper OR r.rolcreatedb AS may_create_databases,
+           pg_has_role(d.datdba, 'USAGE') AS is_owner,
+           has_database_privilege(d.oid, 'CREATE') AS may_create_schemas,
+           pg_database_size(d.oid) AS size_bytes, pg_is_in_recovery() AS is_standby,
+           (SELECT count(*) FROM pg_replication_slots AS l
+             WHERE l.database = d.datname) AS logical_slots,
+           (SELECT count(*) FROM pg_stat_replication) AS standbys,
+           pg_encoding_to_char(d.encoding) AS encoding, d.datcollate, d.datctype,
+           coalesce(to_jsonb(d)->>'datlocprovider', 'c') AS locale_provider,
+           coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale') AS locale,
+           ARRAY(SELECT unnest(setconfig) FROM pg_db_role_setting
+                  WHERE setdatabase = d.oid AND setrole = 0) AS settings
+      FROM pg_database AS d, pg_control_system() AS s, pg_roles AS r
+     WHERE d.datname = current_database() AND r.rolname = current_user
+"""
+_SEARCH_PATH = """
+    SELECT CASE trim(part, ' ')
+             WHEN '"$user"' THEN CASE WHEN to_regnamespace(quote_ident(current_user)) IS NOT NULL
+                                      THEN current_user::text END
+             ELSE (parse_ident(trim(part, ' ')))[1]
+           END AS schema
+      FROM string_to_table(current_setting('search_path'), ',') AS part
+     WHERE trim(part, ' ') NOT IN ('', '""', 'pg_catalog', 'pg_temp')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a server says of the database that a connection is in.
+
+    Attributes:
+        size_bytes: On disk.
+        logical_slots: Logical replication slots of this database.
+        standbys: Servers that follow this one.
+        settings: Of ALTER DATABASE SET, as "name=value".
+    """
+
+    name: str
+    role: str
+    oid: int
+    system_identifier: int
+    server_version: int
+    is_superuser: bool
+    may_create_databases: bool
+    is_owner: bool
+    may_create_schemas: bool
+    size_bytes: int
+    is_standby: bool
+    logical_slots: int
+    standbys: int
+    encoding: str
+    datcollate: str
+    datctype: str
+    locale_provider: str
+    locale: str | None
+    settings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One physical database.
+
+    Attributes:
+        facts: As its server tells them.
+        aliases: Those of DATABASES that lead to it, in the order of the settings.
+        search_paths: Of each alias, in that order; without the server's own schemas.
+        dsn: Of the first alias.
+    """
+
+    facts: Facts
+    aliases: tuple[str, ...]
+    search_paths: tuple[tuple[str, ...], ...]
+    dsn: Dsn
+
+    @property
+    def name(self) -> str:
+        """The database's name."""
+        return self.facts.name
+
+    def conninfo(self, name: str | None = None) -> str:
+        """Return how to connect to it, or to another database of the same server."""
+        return make_conninfo(self.dsn.conninfo, dbname=name or self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    schema: str | None
+
+
+def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
+    """Return the physical databases of the project, in the order of the settings.
+
+    Args:
+        chosen: Only those that one of these aliases leads to; empty: all of PostgreSQL's.
+
+    Raises:
+        UsageError: An alias is unknown.
+        NoDatabase: A server does not let us in.
+    """
+    aliases = [alias for alias in connections if connections[alias].vendor == "postgresql"]
+    if unknown := sorted(set(chosen) - set(aliases)):
+        raise UsageError(
+            f"DATABASES has no PostgreSQL alias {unknown[0]!r}.",
+            next_step=f"Choose one of: {', '.join(aliases)}.",
+        )
+    found: dict[tuple[int, int], Database] = {}
+    for alias in aliases:
+        dsn = Dsn(_conninfo(alias), origin=f"alias {alias!r}")
+        with connect(dsn.conninfo, alias) as conn:
+            facts = pg.fetch_one(conn, Facts, _FACTS)
+            assert facts is not None  # noqa: S101 - we are connected to a database
+            rows = pg.fetch_all(conn, _Schema, _SEARCH_PATH)
+            path = tuple(row.schema for row in rows if row.schema)
+        key = (facts.system_identifier, facts.oid)
+        before = found.get(key)
+        if before is None:
+            found[key] = Database(facts, (alias,), (path,), dsn)
+        else:
+            found[key] = Database(
+                before.facts, (*before.aliases, alias), (*before.search_paths, path), before.dsn
+            )
+    return [one for one in found.values() if not chosen or set(chosen) & set(one.aliases)]
+
+
+@contextmanager
+def connect(conninfo: str, alias: str) -> Iterator[Connection[Any]]:
+    """Connect as the alias does, in the role that it assumes."""
+    with pg.connect(conninfo, application_name="howdah rebuild") as conn:
+        if role := assumed_role(alias):
+            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        yield conn
+
+
+def assumed_role(alias: str) -> str | None:
+    """Return the role that Django sets after connecting, if any."""
+    role: str | None = connections[alias].settings_dict.get("OPTIONS", {}).get("assume_role")
+    return role
+
+
+@contextmanager
+def pointed_at(names: dict[str, str]) -> Iterator[None]:
+    """Have Django's aliases lead to other databases of their servers, and back in the end.
+
+    Args:
+        names: The database's name, by alias.
+    """
+    before = {alias: connections[alias].settings_dict["NAME"] for alias in names}
+    try:
+        for alias, name in names.items():
+            _point(alias, name)
+        yield
+    finally:
+        for alias, name in before.items():
+            _point(alias, name)
+
+
+def _point(alias: str, name: str) -> None:
+    connection = connections[alias]
+    connection.close()
+    if hasattr(connection, "close_pool"):
+        connection.close_pool()
+    connection.settings_dict["NAME"] = name
+
+
+def _conninfo(alias: str) -> str:
+    params: dict[str, Any] = connections[alias].get_connection_params()
+    return make_conninfo(**{key: value for key, value in params.items() if key not in _OURS})

@@ -1,0 +1,242 @@
+"""Databases to build in, and the built results that are kept.
+
+A result is kept under the digest of its inputs, as a database that
+IS_TEMPLATE: that is set last, and marks it as complete. Beside the project's
+schemas it holds `howdah_kept`, with what is needed to carry it over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+from psycopg import Connection, sql
+
+from howdah import pg
+from howdah.django.rebuild import names
+from howdah.django.rebuild.databases import Database, Facts
+from howdah.errors import HowdahError
+
+_ICU_SINCE = 150000
+
+_FIND = """
+    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment
+      FROM pg_database AS d
+     WHERE d.datistemplate AND d.datname = %s
+"""
+_OURS = """
+    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment,
+           d.datistemplate AS is_complete, pg_database_size(d.oid) AS size_bytes
+      FROM pg_database AS d
+     WHERE (starts_with(d.datname, 'howdah_build_') OR starts_with(d.datname, 'howdah_kept_'))
+       AND pg_has_role(d.datdba, 'USAGE')
+     ORDER BY d.oid
+"""
+_KEEP = """
+    CREATE SCHEMA howdah_kept;
+    CREATE TABLE howdah_kept.part (name text PRIMARY KEY, value text NOT NULL)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A result, and what is needed to carry it over.
+
+    Attributes:
+        database: The database that holds it, with the schemas' true names.
+        schemas: Those that the build made.
+        shared: Those of them that hold an extension's objects.
+        extensions: Name, schema and version of each.
+        before_data: SQL that makes the tables beside the live ones.
+        after_data: SQL that makes their indexes, constraints and triggers.
+    """
+
+    database: str
+    schemas: tuple[str, ...]
+    shared: tuple[str, ...]
+    extensions: tuple[tuple[str, str, str], ...]
+    before_data: str
+    after_data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A database of ours on the server.
+
+    Attributes:
+        is_complete: It keeps a whole result; else it was being built.
+        of: The database it was built for.
+        at: When.
+    """
+
+    name: str
+    is_complete: bool
+    of: str
+    at: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    name: str
+    comment: str | None
+    is_complete: bool
+    size_bytes: int
+
+
+def find(conn: Connection[Any], digest: str) -> str | None:
+    """Return the database that keeps the result of these inputs; None where none does."""
+    found = pg.fetch_one(conn, _Named, _FIND, [names.kept(digest)])
+    facts = names.facts_of(found.comment) if found else None
+    return found.name if found and facts and facts.get("digest") == digest else None
+
+
+def create(conn: Connection[Any], database: Database) -> str:
+    """Create an empty database to build in, alike in all that decides how text sorts."""
+    name = names.building()
+    with pg.explained(f"create the database {name}"):
+        conn.execute(_create(name, database.facts))
+    _comment(conn, name, kind="building", of=database.name)
+    # What is lost in a crash of the server is built again.
+    conn.execute(
+        sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name))
+    )
+    for setting in database.facts.settings:
+        _set(conn, name, *setting.split("=", 1))
+    return name
+
+
+def finish(admin: Connection[Any], conn: Connection[Any], kept: Kept) -> None:
+    """Store in a built database what is needed to carry it over; closes its connection."""
+    parts = {
+        "before_data": kept.before_data,
+        "after_data": kept.after_data,
+        "facts": json.dumps([kept.schemas, kept.shared, kept.extensions]),
+    }
+    with conn.transaction(), conn.cursor() as cursor:
+        cursor.execute(_KEEP)
+        cursor.executemany("INSERT INTO howdah_kept.part VALUES (%s, %s)", list(parts.items()))
+    conn.close()
+    name = sql.Identifier(kept.database)
+    admin.execute(sql.SQL("ALTER DATABASE {} RESET synchronous_commit").format(name))
+
+
+def keep(admin: Connection[Any], built: str, digest: str, of: str) -> str:
+    """Give a built database its name and, last, the mark that it is complete."""
+    kept = names.kept(digest)
+    drop(admin, kept)
+    old, new = sql.Identifier(built), sql.Identifier(kept)
+    admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
+    _comment(admin, kept, kind="kept", of=of, digest=digest)
+    admin.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(new))
+    return kept
+
+
+def read(conn: Connection[Any], name: str) -> Kept:
+    """Return what a kept or built database holds; `conn` is a connection to it."""
+    parts: Mapping[str, str] = dict(
+        conn.execute("SELECT name, value FROM howdah_kept.part").fetchall()
+    )
+    schemas, shared, extensions = json.loads(parts["facts"])
+    return Kept(
+        database=name,
+        schemas=tuple(schemas),
+        shared=tuple(shared),
+        extensions=tuple((one[0], one[1], one[2]) for one in extensions),
+        before_data=parts["before_data"],
+        after_data=parts["after_data"],
+    )
+
+
+def clone(admin: Connection[Any], kept: str, name: str) -> None:
+    """Create a database as a copy of a kept one."""
+    template, new = sql.Identifier(kept), sql.Identifier(name)
+    admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, template))
+
+
+def stored(conn: Connection[Any], of: str | None = None) -> list[Stored]:
+    """Return the databases of ours, oldest first.
+
+    Args:
+        conn: To any database of the server.
+        of: Only those that were built for this database.
+    """
+    found = []
+    for one in pg.fetch_all(conn, _Ours, _OURS):
+        facts = names.facts_of(one.comment) or {}
+        if facts.get("of") and of in (None, facts["of"]):
+            found.append(
+                Stored(
+                    one.name, one.is_complete, facts["of"], str(facts.get("at")), one.size_bytes
+                )
+            )
+    return found
+
+
+def prune(conn: Connection[Any], of: str, *, kept_results: int) -> list[str]:
+    """Drop what a dead rebuild has left, and the oldest results; return their names.
+
+    Only to be called under the lock of the database: no other rebuild of it is at work.
+    """
+    ours = stored(conn, of)
+    complete = sorted((one for one in ours if one.is_complete), key=lambda one: one.at)
+    gone = [one.name for one in ours if not one.is_complete]
+    gone += [one.name for one in complete[: max(len(complete) - kept_results, 0)]]
+    for name in gone:
+        drop(conn, name)
+    return gone
+
+
+def drop(conn: Connection[Any], name: str) -> None:
+    """Drop a database of ours, whoever is in it."""
+    if not name.startswith((names.BUILDING, names.KEPT)):
+        raise HowdahError(f"{name!r} is not a database of Howdah's.")
+    identifier = sql.Identifier(name)
+    row = conn.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", [name]).fetchone()
+    if row is None:
+        return
+    if row[0]:
+        conn.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
+    conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+
+
+def _create(name: str, facts: Facts) -> sql.Composed:
+    words: list[tuple[LiteralString, str | None]] = [
+        ("ENCODING", facts.encoding),
+        ("LC_COLLATE", facts.datcollate),
+        ("LC_CTYPE", facts.datctype),
+    ]
+    if facts.server_version >= _ICU_SINCE and facts.locale_provider != "c":
+        provider = {"i": "icu", "b": "builtin"}[facts.locale_provider]
+        words += [("LOCALE_PROVIDER", provider)]
+        words += [("ICU_LOCALE" if provider == "icu" else "BUILTIN_LOCALE", facts.locale)]
+    options = sql.SQL(" ").join(
+        sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value)) for word, value in words
+    )
+    return sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), options)
+
+
+def _comment(conn: Connection[Any], name: str, **facts: Any) -> None:
+    text = names.mark(at=datetime.now(UTC).isoformat(timespec="microseconds"), **facts)
+    query = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    conn.execute(query.format(sql.Identifier(name), sql.Literal(text)))
+
+
+def _set(conn: Connection[Any], database: str, setting: str, value: str) -> None:
+    """Give a database a setting of the live one, by way of the session: lists keep their form."""
+    with conn.transaction():
+        conn.execute("SELECT set_config(%s, %s, true)", [setting, value])
+        conn.execute(
+            sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(
+                sql.Identifier(database), sql.Identifier(setting)
+            )
+        )
