@@ -101,7 +101,7 @@ def limit(
             )
         plan = plan_limit(found, wish, active=active, padding_bytes=options.size(padding))
         if not (as_json and do_apply):
-            slots.show_limit(plan, as_json=as_json)
+            slots.show_limit(plan, applies=do_apply, as_json=as_json)
         if not do_apply:
             if not plan.fits:
                 raise click.exceptions.Exit(_FINDINGS)

@@ -208,16 +208,16 @@ _REFUSED = {
 }
 
 
-def show_limit(plan: LimitPlan, *, as_json: bool) -> None:
+def show_limit(plan: LimitPlan, *, applies: bool = False, as_json: bool) -> None:
     """Print the sum and the answer."""
     if as_json:
         click.echo(json.dumps(asdict(plan) | {"fits": plan.fits}))
         return
-    for line in limit_lines(plan):
+    for line in limit_lines(plan, applies=applies):
         click.echo(line)
 
 
-def limit_lines(plan: LimitPlan) -> list[str]:
+def limit_lines(plan: LimitPlan, *, applies: bool = False) -> list[str]:
     """Return the sum and the answer, as lines."""
     target = plan.wish or plan.now
     room = sum(term.bytes for term in plan.have)
@@ -238,22 +238,20 @@ def limit_lines(plan: LimitPlan) -> list[str]:
         f"this host affords {plan.affordable:,} connections"
         + (f" (bound by its {plan.bound})" if plan.bound != "memory" else ""),
     ]
-    lines += _verdict(plan, target)
+    lines += _verdict(plan, target, applies=applies)
     lines += _articles(plan)
     return lines
 
 
-def _verdict(plan: LimitPlan, target: int) -> list[str]:
+def _verdict(plan: LimitPlan, target: int, *, applies: bool) -> list[str]:
     if plan.wish is None:
         state = "fits" if plan.fits else "DOES NOT FIT"
         return [f"max_connections = {plan.now}, as it is now, {state}"]
     if plan.fits:
         lines = [f"max_connections = {target} fits"]
         if target > plan.now:
-            lines += [
-                f"set it: howdah connections limit {target} --apply --restart",
-                *_SIDE_EFFECTS,
-            ]
+            set_it = f"set it: howdah connections limit {target} --apply --restart"
+            lines += [*([] if applies else [set_it]), *_SIDE_EFFECTS]
         return lines
     lines = [f"max_connections = {target} DOES NOT FIT; each of these alone would make room:"]
     return lines + [f"    {remedy.what} = {remedy.value}" for remedy in plan.remedies]
