@@ -8,6 +8,7 @@ Of 10, 200 and 900 idle connections, in turn in each round: select-only transact
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import threading
@@ -72,6 +73,7 @@ def main() -> None:
                             backend = facts(conn).backend
     finally:
         stop(base / "cluster")
+        shutil.rmtree(base)
     base_rate = statistics.median(rates[IDLE[0]])
     for many in IDLE:
         median = statistics.median(rates[many])
