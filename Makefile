@@ -1,13 +1,14 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test test-django test-django-quick soak fleet lint bench clean help
+.PHONY: demo test test-django test-django-quick test-matrix soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
 	@echo "make test    run all tests, on real servers"
 	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
 	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
+	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
 	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
@@ -33,6 +34,10 @@ test-django-quick:
 	@tools/setup all,dev
 	@tools/postgis
 	$(PYTHON) -m tests.djangosuite --quick
+
+test-matrix:
+	@tools/setup all,dev
+	tools/test-matrix $(MAJORS)
 
 soak:
 	@tools/setup all,dev
@@ -62,8 +67,9 @@ bench:
 	$(PYTHON) bench/forkjoin.py
 	$(PYTHON) bench/budget.py
 	$(PYTHON) bench/pools.py
+	$(PYTHON) bench/connections.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
-	rm -rf .venv examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist tests/djangosuite/.cache
+	rm -rf .venv .matrix tests/djangosuite/.cache examples/.server bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -89,9 +89,10 @@ def copy(
     environment |= {"PYTHON": sys.executable, "PATH": os.environ["PATH"]}
 
     def run(*command: str) -> object:
-        return subprocess.run(
-            command, cwd=folder, env=environment, check=True, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
+        return done
 
     return run
 

@@ -81,6 +81,7 @@ def main() -> None:
     with psycopg.connect(where["dsn"], autocommit=True) as conn:
         for question, query in QUESTIONS.items():
             _show(console, conn, question, query)
+    _limit_hit_and_raised(console, where["dsn"])
     console.print("Look around yourself:")
     console.print(f"  {where['connect']}", soft_wrap=True)
     console.print("Stop the server, and remove all that the demo made:")
@@ -89,6 +90,26 @@ def main() -> None:
 
 _TUNED = ("--workload", "single", "--allow", "lose-last-moments")
 _ELSEWHERE = ("HOWDAH_DSN", "DATABASE_URL", "DJANGO_SETTINGS_MODULE")
+
+
+def _limit_hit_and_raised(console: Console, dsn: str) -> None:
+    """Hit the connection limit as a web application would, see why, raise it, take it back."""
+    console.print("\nAn application opens more connections than there are:")
+    held = []
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        limit = int(conn.execute("SHOW max_connections").fetchone()[0])  # type: ignore[index]
+    try:
+        while len(held) <= limit:
+            held.append(psycopg.connect(dsn, application_name="shop"))
+    except psycopg.OperationalError as exc:
+        console.print(f"  {exc}", style="red", markup=False)
+    # One goes, so that the superuser's command gets in over the reserved slots.
+    held.pop().close()
+    _run("connections")
+    for conn in held:
+        conn.close()
+    _run("connections", "limit", str(limit + 50), "--apply", "--restart")
+    _run("config", "undo", "--restart")
 
 
 def _run(*arguments: str, quiet: bool = False) -> str:

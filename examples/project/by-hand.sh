@@ -17,10 +17,8 @@ done
 manage dbshell --database=geo -- -q -c "DROP TABLE IF EXISTS places_region, django_migrations CASCADE"
 manage dbshell --database=geo -- -q -c "CREATE EXTENSION IF NOT EXISTS postgis"
 
-for app in catalog licensing places; do
-    rm -f $app/migrations/0*.py
-    manage makemigrations --verbosity 0 $app
-done
+rm -f catalog/migrations/0*.py licensing/migrations/0*.py places/migrations/0*.py
+manage makemigrations --verbosity 0 catalog licensing places
 for app in contenttypes auth admin sessions oauth2_provider; do
     manage migrate --verbosity 0 $app --database=default
 done

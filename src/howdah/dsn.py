@@ -26,7 +26,7 @@ from typing import Any
 
 from howdah.errors import UsageError
 
-__all__ = ["Dsn", "choose", "from_django", "from_text"]
+__all__ = ["Dsn", "choose", "django_entry", "from_django", "from_text"]
 
 _LIBPQ_VARIABLES = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGDATABASE", "PGPORT", "PGUSER")
 _SECRET_KEYS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
@@ -165,13 +165,7 @@ def from_django(module: str, alias: str) -> Dsn:
     """
     from psycopg.conninfo import make_conninfo
 
-    databases = _django_databases(module)
-    if alias not in databases:
-        raise UsageError(
-            f"DATABASES in {module} has no alias {alias!r}.",
-            next_step=f"Choose one of: {', '.join(sorted(databases))}.",
-        )
-    entry = databases[alias]
+    entry = django_entry(module, alias)
     engine = entry.get("ENGINE", "")
     if "postg" not in engine:
         raise UsageError(
@@ -184,6 +178,21 @@ def from_django(module: str, alias: str) -> Dsn:
     options = entry.get("OPTIONS") or {}
     parts |= {key: value for key, value in options.items() if key not in _DJANGO_OWN_OPTIONS}
     return Dsn(make_conninfo(**parts), origin=f"Django's settings {module}, alias {alias!r}")
+
+
+def django_entry(module: str, alias: str) -> Mapping[str, Any]:
+    """Return what Django's settings say of an alias.
+
+    Raises:
+        UsageError: The module or the alias is missing.
+    """
+    databases = _django_databases(module)
+    if alias not in databases:
+        raise UsageError(
+            f"DATABASES in {module} has no alias {alias!r}.",
+            next_step=f"Choose one of: {', '.join(sorted(databases))}.",
+        )
+    return databases[alias]
 
 
 def _django_databases(module: str) -> Mapping[str, Mapping[str, Any]]:

@@ -322,7 +322,7 @@ def test_cancelled_tasks_leave_the_line(budget):
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert await asyncio.to_thread(lambda: budget.use().line) == ()
+            await asyncio.to_thread(wait_for_line, budget, 0)
 
     asyncio.run(main())
     assert budget.use().held == 0

@@ -99,9 +99,18 @@ def _has_postgis(server: Running) -> bool:
 def _judged(mode: str, outcomes: Mapping[str, Mapping[str, Outcome]], tree: Path) -> Verdict:
     may_differ = {}
     if mode == "schemas":
-        series = ".".join(tree.name.removeprefix("django-").split(".")[:2])
-        may_differ = verdict.read_list(LISTS / f"{series}.txt")
+        may_differ = verdict.read_list(_list_for(tree))
     return verdict.compare(outcomes["stock"], outcomes[mode], may_differ)
+
+
+def _list_for(tree: Path) -> Path:
+    series = ".".join(tree.name.removeprefix("django-").split(".")[:2])
+    path = LISTS / f"{series}.txt"
+    if not path.exists():
+        raise DidNotRun(
+            f"There is no list for Django {series}; write {path}, or leave out schemas."
+        )
+    return path
 
 
 def _show(

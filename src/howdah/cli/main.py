@@ -20,6 +20,8 @@ __all__ = ["cli", "main"]
 _COMMANDS = {
     "budget": ("howdah.cli.budget", "Share connections: a number that a fleet never exceeds."),
     "config": ("howdah.cli.config", "Show and change the server's settings, safely."),
+    "connections": ("howdah.cli.connections", "See who holds the connection slots; size them."),
+    "doctor": ("howdah.cli.doctor", "Look a server over; each finding with what mends it."),
     "load": ("howdah.cli.load", "Load files of any kind into a table, each record once."),
     "rebuild": (
         "howdah.cli.rebuild",

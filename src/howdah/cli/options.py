@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import click
 
 from howdah.dsn import Dsn, choose
+from howdah.errors import UsageError
 
-__all__ = ["as_json", "chosen", "database", "reading"]
+__all__ = ["as_json", "chosen", "database", "reading", "size"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,3 +66,15 @@ def chosen(dsn: str | None, settings: str | None, alias: str | None) -> Dsn:
     from howdah.server import ensure_running
 
     return Dsn(ensure_running().conninfo(), origin="none is named, so a server of our own")
+
+
+def size(text: str | None) -> int | None:
+    """Read an amount of memory, as PostgreSQL does: "16GB"."""
+    if text is None:
+        return None
+    from howdah.server.settings import parse_number
+
+    number = parse_number(text, "B")
+    if number is None or number <= 0:
+        raise UsageError(f"{text!r} is no amount of memory.", next_step="Write 512MB, or 16GB.")
+    return int(number)

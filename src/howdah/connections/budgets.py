@@ -74,6 +74,9 @@ class BudgetUse:
     line: tuple[Holder, ...]
 
 
+# A control connection does not wait for the disk, since reservations end with a crash. Budgets
+# do not.
+_DURABLY = "SET LOCAL synchronous_commit TO on"
 _INSTALLED = "SELECT to_regclass('howdah.reservations') IS NOT NULL"
 
 
@@ -85,6 +88,7 @@ def install(conn: Connection[Any]) -> None:
     """
     with arbiter.privileged(conn), conn.transaction():
         if not _installed(conn):
+            conn.execute(_DURABLY)
             # The loader's lock: both create the schema.
             pg.xact_lock(conn, "howdah: install the ledger")
             ddl = files("howdah.connections").joinpath("budget.sql").read_text()
@@ -115,7 +119,9 @@ def limit_of(conn: Connection[Any], name: str, first: int | None) -> int:
     with arbiter.privileged(conn):
         found = conn.execute(_LIMIT, [name]).fetchall()
         if not found and first is not None:
-            conn.execute(_ADD, [name, first])
+            with conn.transaction():
+                conn.execute(_DURABLY)
+                conn.execute(_ADD, [name, first])
             found = conn.execute(_LIMIT, [name]).fetchall()
     if not found:
         raise UsageError(

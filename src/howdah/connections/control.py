@@ -44,6 +44,7 @@ _SESSION = """
     SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
            set_config('synchronous_commit', 'off', false)
 """
+_LIFELINE = b"SELECT " + lifeline.CLAUSES.encode()
 _PROBES = 3
 _MOST_NAME = 63
 
@@ -230,9 +231,7 @@ class Control:
             if at.backend != conn.info.backend_pid:
                 self._probe(at)
             conn.execute(_SESSION)
-            conn.execute(
-                b"SELECT " + lifeline.CLAUSES.encode(), lifeline.server_side(self.lost_after_s)
-            )
+            conn.execute(_LIFELINE, lifeline.server_side(self.lost_after_s))
             channel = sql.Identifier(arbiter.CHANNEL.format(at.backend))
             conn.execute(sql.SQL("LISTEN {}").format(channel))
             conn.add_notify_handler(lambda told: self._tell({int(told.payload)}))

@@ -96,7 +96,7 @@ class Pool(ConnectionPool[Connection[Any]]):
 
         Args:
             wait: Whether to wait until `min_size` connections are open.
-            timeout: How long to wait, in seconds, for the slots and for the connections.
+            timeout: How long to wait, in seconds; for the slots no longer than the pool's own.
 
         Raises:
             BudgetTimeout: The budget's slots were not to be had in time.
@@ -104,7 +104,10 @@ class Pool(ConnectionPool[Connection[Any]]):
         with self._opening:
             if self._budget is not None and self._own is None and self.closed:
                 self._own = self._budget.reserve(
-                    self.max_size, timeout_s=timeout, purpose=self.name, priority=self._priority
+                    self.max_size,
+                    timeout_s=min(timeout, self.timeout),
+                    purpose=self.name,
+                    priority=self._priority,
                 )
                 self._open_under(self._own)
         super().open(wait, timeout)

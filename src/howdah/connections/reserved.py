@@ -56,6 +56,7 @@ class Bound:
         self.ticket = ticket
         self._again_s = again_s
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._open: dict[int, weakref.ref[Any]] = {}
         self._ending: set[int] = set()
         self._coming = 0
@@ -150,19 +151,23 @@ class Bound:
         return held
 
     def _lost(self) -> None:
-        with self._lock:
-            self._close_all()
-        self._control.ask_again(self.ticket)
-        try:
-            self.ticket.granted.result(self._again_s)
-        except TimeoutError:
-            self._control.give_back(self.ticket, emptied=True)
-            raise HowdahError(
-                f"The {self.ticket.request.slots} slots of the budget "
-                f"{self.ticket.request.budget!r} were lost with the server, and not to be had "
-                f"again in {self._again_s:g} s.",
-                next_step=f"See who holds them: howdah budget list {self.ticket.request.budget}",
-            ) from None
+        """Have the slots again; of the threads that miss them, one asks."""
+        with self._asking:
+            if self._look():
+                return
+            with self._lock:
+                self._close_all()
+            self._control.ask_again(self.ticket)
+            request = self.ticket.request
+            try:
+                self.ticket.granted.result(self._again_s)
+            except TimeoutError:
+                self._control.give_back(self.ticket, emptied=True)
+                raise HowdahError(
+                    f"The {request.slots} slots of the budget {request.budget!r} were lost with "
+                    f"the server, and not to be had again in {self._again_s:g} s.",
+                    next_step=f"See who holds them: howdah budget list {request.budget}",
+                ) from None
 
     def leave(self, conn: Connection[Any] | AsyncConnection[Any] | None, *, direct: bool) -> None:
         """Say which connection was opened, if one was.

@@ -12,7 +12,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.db import connections, router
+from django.db import router
 
 from howdah.django.mapping import is_ours, places
 from howdah.django.names import MAX_BYTES, Name, parse, quote_part

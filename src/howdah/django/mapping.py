@@ -90,8 +90,8 @@ class Places:
     def _lookup(app_label: str, *maps: Mapping[str, str]) -> str | None:
         if app_label in _NEVER:
             return None
-        for key in (app_label, ANY):
-            for schemas in maps:
+        for schemas in maps:
+            for key in (app_label, ANY):
                 if key in schemas:
                     return schemas[key].replace("{app_label}", app_label) or None
         return None
@@ -113,11 +113,7 @@ def places() -> Places:
         by_alias={alias: dict(s) for alias, s in schemas.items() if not isinstance(s, str)},
         databases=dict(databases),
         twins={
-            alias: frozenset(
-                other
-                for other in settings.DATABASES
-                if same_database(alias, other)
-            )
+            alias: frozenset(other for other in settings.DATABASES if same_database(alias, other))
             for alias in settings.DATABASES
         },
     )

@@ -48,8 +48,9 @@ class Name:
         Oracle's names are written so.
         """
         if self.schema is None:
-            # Without its quotes a dotted name would be read as another.
-            return quote_part(self.table) if "." in self.table else self.table
+            # Quotes only where another name would be read without them: what Django's
+            # introspection finds is then spelled as Django spells it.
+            return self.table if parse(self.table) == self else quote_part(self.table)
         return f"{quote_part(self.schema)}.{quote_part(self.table)}"
 
     @property

@@ -56,8 +56,8 @@ def install() -> None:
     for models in list(apps.all_models.values()):
         for model in list(models.values()):
             place(model)
-    if MigrationRecorder._migration_class is not None:  # noqa: SLF001 - made before we were
-        place(MigrationRecorder._migration_class)  # noqa: SLF001
+    if MigrationRecorder._migration_class is not None:
+        place(MigrationRecorder._migration_class)
 
 
 def place(model: Any) -> None:

@@ -89,14 +89,16 @@ class PrivateMemory:
         private_bytes: Private_Clean and Private_Dirty of smaps_rollup, without
             the shared buffers that RSS counts again and again.
         page_table_bytes: VmPTE of status.
+        rss_bytes: What `top` shows, shared pages and all.
     """
 
     private_bytes: int
     page_table_bytes: int
+    rss_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        """Both together."""
+        """Private memory and page tables."""
         return self.private_bytes + self.page_table_bytes
 
 
@@ -139,7 +141,7 @@ def private_memory(pid: int) -> PrivateMemory | None:
         return None
     rows, facts = _fields(rollup), _fields(status)
     private = rows.get("Private_Clean", 0) + rows.get("Private_Dirty", 0)
-    return PrivateMemory(private, facts.get("VmPTE", 0))
+    return PrivateMemory(private, facts.get("VmPTE", 0), facts.get("VmRSS", 0))
 
 
 def disk_of(folder: Path) -> Disk:

@@ -43,7 +43,8 @@ class Project:
     def settings(
         self, *, apps=(), howdah=None, engine=OURS, databases=None, routers=(), options=None
     ) -> None:
-        entry = self.entry | {"ENGINE": engine} | ({"OPTIONS": options} if options else {})
+        options = self.entry.get("OPTIONS", {}) | (options or {})
+        entry = self.entry | {"ENGINE": engine, "OPTIONS": options}
         databases = {alias: entry | more for alias, more in (databases or {"default": {}}).items()}
         ours = ["howdah.django"] if engine == OURS else []
         text = _SETTINGS.format(

@@ -8,6 +8,7 @@ from django.contrib.gis.db.backends.postgis import base
 from django.db.backends.base.base import NO_DB_ALIAS
 
 from howdah.django.placing import install
+from howdah.django.pool import Pooled
 from howdah.django.postgis.introspection import PostGISIntrospection
 from howdah.django.postgis.operations import PostGISOperations
 from howdah.django.postgis.schema import PostGISSchemaEditor
@@ -18,7 +19,7 @@ from howdah.django.postgresql.validation import DatabaseValidation
 __all__ = ["DatabaseWrapper"]
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(Pooled, base.DatabaseWrapper):
     """GeoDjango's PostGIS, in schemas."""
 
     SchemaEditorClass = PostGISSchemaEditor

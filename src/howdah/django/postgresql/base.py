@@ -7,6 +7,7 @@ from typing import Any
 from django.db.backends.postgresql import base
 
 from howdah.django.placing import install
+from howdah.django.pool import Pooled
 from howdah.django.postgresql.introspection import DatabaseIntrospection
 from howdah.django.postgresql.operations import DatabaseOperations
 from howdah.django.postgresql.schema import DatabaseSchemaEditor
@@ -15,7 +16,7 @@ from howdah.django.postgresql.validation import DatabaseValidation
 __all__ = ["DatabaseWrapper"]
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(Pooled, base.DatabaseWrapper):
     """Django's PostgreSQL, in schemas."""
 
     SchemaEditorClass = DatabaseSchemaEditor

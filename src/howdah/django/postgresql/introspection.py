@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.backends.postgresql import introspection
@@ -79,7 +80,7 @@ class _Asked:
             return self._cursor.execute(query)
         if self._schema is not None:
             query, count = _VISIBLE.subn(
-                rf"\1.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {self._schema})",
+                rf"\1.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {self._schema})",  # noqa: S608 - a literal
                 query,
             )
             if not count:
@@ -97,8 +98,8 @@ class SchemaIntrospection:
     def get_table_list(self, cursor: Any) -> list[Any]:
         """Return visible tables by their names, and those in our schemas as models name them."""
         known = self._known()
-        schemas = {schema for schema, _ in known} | places().named()
-        if not schemas:
+        schemas = {schema for schema, _ in known if schema is not None} | places().named()
+        if not known and not schemas:
             tables = super().get_table_list(cursor)  # type: ignore[misc]
             return [each._replace(name=Name(None, each.name).db_table) for each in tables]
         cursor.execute(_TABLES, [sorted(schemas)])
@@ -167,17 +168,24 @@ class SchemaIntrospection:
         literal = literal.replace("\\", r"\\").replace("%", "%%")
         return _Asked(cursor, written, name, literal), written
 
-    def _known(self) -> dict[tuple[str, str], str]:
-        """Return what models call the tables that have a schema, by where they are here."""
+    def _known(self) -> dict[tuple[str | None, str], str]:
+        """Return what models call the tables that have a schema, by where they are here.
+
+        A table with a schema in another alias may be without one here.
+        """
         alias = self.connection.alias
-        places_here = ((placed.within(alias), db_table) for db_table, placed in KNOWN.items())
-        return {(n.schema, n.table): db for n, db in places_here if n.schema is not None}
+        here = ((placed.within(alias), db_table) for db_table, placed in KNOWN.items())
+        return {(name.schema, name.table): db_table for name, db_table in here}
 
     @staticmethod
-    def _spelled(known: Any, schema: str, table: str, visible: bool) -> str:
+    def _spelled(
+        known: Mapping[tuple[str | None, str], str], schema: str, table: str, visible: bool
+    ) -> str:
         if (schema, table) in known:
-            return str(known[schema, table])
-        return Name(None if visible else schema, table).db_table
+            return known[schema, table]
+        if visible:
+            return known.get((None, table), Name(None, table).db_table)
+        return Name(schema, table).db_table
 
 
 class DatabaseIntrospection(SchemaIntrospection, introspection.DatabaseIntrospection):

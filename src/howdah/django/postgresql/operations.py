@@ -17,6 +17,7 @@ class SchemaOperations:
     """What both backends' operations add to Django's."""
 
     connection: Any
+    compiler_module = "howdah.django.postgresql.compiler"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,6 +59,24 @@ class SchemaOperations:
         )
         sql: str = super().for_update_sql(*args, of=bare, **kwargs)  # type: ignore[misc]
         return sql
+
+    def sequence_reset_sql(self, style: Any, model_list: Sequence[Any]) -> list[str]:
+        """Return statements that set sequences after their tables' rows."""
+        statements: list[str] = super().sequence_reset_sql(style, model_list)  # type: ignore[misc]
+        return self._literal(statements, [model._meta.db_table for model in model_list])
+
+    def sequence_reset_by_name_sql(self, style: Any, sequences: Sequence[Any]) -> list[str]:
+        """Return statements that set sequences to their start."""
+        statements: list[str] = super().sequence_reset_by_name_sql(style, sequences)  # type: ignore[misc]
+        return self._literal(statements, [sequence["table"] for sequence in sequences])
+
+    def _literal(self, statements: list[str], tables: Sequence[str]) -> list[str]:
+        """Double the apostrophes of names that Django has put between apostrophes."""
+        for table in tables:
+            if "'" in (quoted := self.quote_name(table)):
+                escaped = quoted.replace("'", "''")
+                statements = [each.replace(f"'{quoted}'", f"'{escaped}'") for each in statements]
+        return statements
 
 
 class DatabaseOperations(SchemaOperations, operations.DatabaseOperations):

@@ -85,7 +85,7 @@ class SchemaEditor:
         self.ensure_schema(self._place(model._meta.db_table).schema)
         super().create_model(model)  # type: ignore[misc]
 
-    def alter_db_table(self, model: Any, old_db_table: str, new_db_table: str) -> None:
+    def alter_db_table(self, model: Any, old_db_table: str, new_db_table: str) -> None:  # noqa: ARG002
         """Rename the table, move it to another schema, or both; what it owns goes with it."""
         if old_db_table == new_db_table:
             return
@@ -142,7 +142,7 @@ class SchemaEditor:
         if template == self.sql_delete_index:  # type: ignore[attr-defined]
             return self._within(statement, model, "name")
         statement.parts["namespace"] = self._namespace(self._place(model._meta.db_table))
-        return statement  # type: ignore[no-any-return]
+        return statement
 
     def _fk_constraint_name(self, model: Any, field: Any, suffix: str) -> ForeignKeyName:
         def create_fk_name(*args: Any) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
-from django.apps import apps
 from django.db import connections
 from psycopg import Connection, sql
 
@@ -125,7 +124,7 @@ def _make_tables(plan: RebuildPlan, aliases: tuple[str, ...], tell: Tell) -> Non
     loader, steps = migrating.load_steps(aliases)
     if plan.options.migrations == "from models":
         tell("tables from the models")
-        migrating.create_from_models(aliases, apps)
+        migrating.create_from_models(aliases)
         migrating.record(aliases, steps)
         return
     migrating.migrate(loader, steps, aliases, on_step=lambda step: tell(str(step)))
@@ -142,7 +141,7 @@ def _schemas(
         raise Refused(
             f"The migrations make objects in the schema {unplanned[0]!r}, where the live database "
             "has objects too, and no model says that it is the project's.",
-            next_step=f'Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
+            next_step='Add it to "schemas" of HOWDAH["REBUILD"], or to "keep_schemas".',
         )
     ordered = [one for one in plan.schemas if one in built]
     return ordered + [one for one in built if one not in plan.schemas]

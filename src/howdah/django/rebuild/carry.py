@@ -79,7 +79,11 @@ def carry(live: Connection[Any], built: Connection[Any], kept: Kept) -> Carried:
         _set_sequences(built, live, kept)
         _run(live, kept.after_data)
         for schema in kept.schemas:
-            follow(live, schema, names.beside(schema, names.NEXT))
+            waiting = names.beside(schema, names.NEXT)
+            follow(live, schema, waiting)
+            comment = comment_of(live, waiting)
+            facts = {"kind": "unfinished", "generation": -2, "schema": schema}
+            comment_on(live, waiting, names.mark(**facts, comment=comment))
     return Carried(len(counts), sum(counts))
 
 
@@ -148,3 +152,17 @@ def follow(live: Connection[Any], source: str, target: str) -> None:
     )
     text = files("howdah.django.rebuild").joinpath("follow.sql").read_text()
     live.execute(sql.SQL(cast("LiteralString", text)), prepare=False)
+
+
+def comment_of(conn: Connection[Any], schema: str) -> str | None:
+    """Return a schema's comment."""
+    row = conn.execute(
+        "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')", [schema]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def comment_on(conn: Connection[Any], schema: str, text: str | None) -> None:
+    """Set a schema's comment; None removes it."""
+    query = sql.SQL("COMMENT ON SCHEMA {} IS {}")
+    conn.execute(query.format(sql.Identifier(schema), sql.Literal(text)))

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import django
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
@@ -24,6 +23,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState
 from django.db.migrations.writer import MigrationWriter
 
+import django
 import howdah
 from howdah.django.rebuild.databases import Database
 from howdah.django.rebuild.fixtures import fixture_files
@@ -64,6 +64,7 @@ def digest_of(
             "search_paths": database.search_paths,
             "role": facts.role,
             "migrations": options.migrations,
+            "rules": [rules.fixtures, rules.before_sql, rules.after_sql, rules.after],
         },
     )
     for files in (_migration_files(), _routers(), _hook(rules), _fixtures(database, rules)):

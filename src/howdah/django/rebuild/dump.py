@@ -33,7 +33,7 @@ _SCHEMAS = """
                     WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
                       AND NOT EXISTS (SELECT FROM pg_depend AS m
                                        WHERE m.classid = d.classid AND m.objid = d.objid
-                                         AND m.deptype = 'e'))
+                                         AND m.deptype IN ('e', 'i')))
      ORDER BY n.nspname
 """
 

@@ -32,7 +32,8 @@ _DEPENDENTS = """
            AND d.refclassid = 'pg_class'::regclass
     )
     SELECT DISTINCT n.nspname AS schema, c.relname AS name, u.what AS what,
-           u.used::regclass::text AS used
+           (SELECT format('%%I.%%I', m.nspname, t.relname) FROM pg_class AS t
+              JOIN pg_namespace AS m ON m.oid = t.relnamespace WHERE t.oid = u.used) AS used
       FROM user_of AS u
       JOIN pg_class AS c ON c.oid = u.user JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE u.used IN (SELECT oid FROM replaced) AND u.user NOT IN (SELECT oid FROM replaced)

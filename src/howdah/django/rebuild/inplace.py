@@ -18,6 +18,7 @@ from typing import Any
 
 from django.db import connections
 from psycopg import Connection, errors, sql
+from psycopg.pq import TransactionStatus
 
 from howdah import pg
 from howdah.django.rebuild import build, carry, keeping, names, swap
@@ -76,7 +77,7 @@ def rebuild(
     with clock.step("drop old"):
         left = swap.drop_older(live, keep_old=plan.keep_old)
     return DatabaseReport(
-        one.name, one.schemas, False, len(rows), sum(rows), tuple(left), tuple(notes)  # noqa: FBT003
+        one.name, one.schemas, False, len(rows), sum(rows), tuple(left), tuple(notes)
     )
 
 
@@ -149,6 +150,7 @@ def _one_transaction(one: DatabasePlan) -> Iterator[Connection[Any]]:
     wrappers: dict[str, Callable[..., Any]] = {}
     try:
         first.set_autocommit(False)
+        conn.execute("SELECT 1")  # begins it: what follows are savepoints in it
         paths = dict(zip(one.database.aliases, one.database.search_paths, strict=True))
         for alias in aliases:
             _share(alias, conn)
@@ -186,7 +188,9 @@ def _in_search_path(conn: Connection[Any], path: tuple[str, ...]) -> Callable[..
     query = sql.SQL("SET LOCAL search_path TO {}").format(names_of)
 
     def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
-        conn.execute(query)
+        # After an error only ROLLBACK TO SAVEPOINT is possible, which restores search_path.
+        if conn.info.transaction_status != TransactionStatus.INERROR:
+            conn.execute(query)
         return execute(*args)
 
     return wrapper

@@ -10,10 +10,10 @@ the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.apps.registry import Apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
 from django.db import connections, router, transaction
@@ -64,9 +64,22 @@ def load_steps(aliases: Iterable[str]) -> tuple[MigrationLoader, list[Step]]:
     for leaf in loader.graph.leaf_nodes():
         for key in loader.graph.forwards_plan(leaf):
             if key not in steps:
-                allowed = [one for one in aliases if router.allow_migrate(one, key[0])]
+                allowed = [alias for alias in aliases if _is_in(alias, key[0])]
                 steps[key] = Step(loader.graph.nodes[key], tuple(allowed))
     return loader, list(steps.values())
+
+
+def _is_in(alias: str, label: str) -> bool:
+    """Say whether an alias holds tables of an app.
+
+    A router may let an app be migrated through several aliases of one database:
+    then the models say through which one.
+    """
+    if not router.allow_migrate(alias, label):
+        return False
+    config = apps.get_app_config(label)
+    models = list(config.get_models())
+    return not models or any(router.allow_migrate_model(alias, model) for model in models)
 
 
 def migrate(
@@ -85,7 +98,7 @@ def migrate(
     plan = [(step.migration, False) for step in steps]
     state = _State(real_apps=set(loader.unmigrated_apps))
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
     _create_unmigrated(chosen, loader)
     for step in steps:
         on_step(step)
@@ -101,7 +114,7 @@ def migrate(
     record(chosen, steps)
     state.clear_delayed_apps_cache()
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
 
 
 def record(aliases: Iterable[str], steps: list[Step]) -> None:
@@ -119,11 +132,11 @@ def record(aliases: Iterable[str], steps: list[Step]) -> None:
         recorder.migration_qs.bulk_create(rows)
 
 
-def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
+def create_from_models(aliases: Iterable[str]) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])
     for alias in chosen:
         with connections[alias].schema_editor() as editor:
             for config in apps.get_app_configs():
@@ -133,13 +146,11 @@ def create_from_models(aliases: Iterable[str], apps: Apps) -> None:
                     if model._meta.can_migrate(alias) and model._meta.managed:
                         editor.create_model(model)
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
 
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
     """Create the tables of apps that have no migrations, as `migrate --run-syncdb` does."""
-    from django.apps import apps
-
     configs = [one for one in apps.get_app_configs() if one.label in loader.unmigrated_apps]
     for alias in aliases:
         models = [

@@ -114,14 +114,18 @@ _TABLES = """
      ORDER BY array_position(%s, n.nspname::text), c.relname
 """
 
-def plan_rebuild(options: Options) -> RebuildPlan:
+def plan_rebuild(options: Options, rules: Rules | None = None) -> RebuildPlan:
     """Return what a rebuild would do.
+
+    Args:
+        options: What is asked for.
+        rules: None: those of the settings.
 
     Raises:
         UsageError: The settings or the options name what is not there.
         NoDatabase: A server does not let us in.
     """
-    rules = project_rules()
+    rules = project_rules() if rules is None else rules
     found = [_plan(one, options, rules) for one in find_databases(options.databases)]
     if not found:
         raise UsageError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import psycopg
 from psycopg import Connection
 
 from howdah import pg
@@ -18,6 +19,7 @@ from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild
 from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 from howdah.django.rebuild.store import Kept
+from howdah.errors import HowdahError
 
 
 def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildReport:
@@ -63,18 +65,15 @@ def _aside(
     clock: Clock,
 ) -> list[DatabaseReport]:
     results = _built(plan, plans, live, clock)
-    with clock.step("carry over"), ThreadPoolExecutor(len(plans)) as threads:
-        # All of them are ready before the first one changes.
-        carried = dict(
-            zip(results, threads.map(lambda one: _carry(one, results[one.name]), plans), strict=True)
-        )
     try:
+        with clock.step("carry over"), ThreadPoolExecutor(len(plans)) as threads:
+            # All of them are ready before the first one changes.
+            done = threads.map(lambda one: _carry(one, results[one.name]), plans)
+            carried = dict(zip(results, done, strict=True))
         with clock.step("swap"):
             notes = _swap_all(plan, plans, results, live)
     except BaseException:
-        for one in plans:
-            if not live[one.name].closed:
-                carry.drop_next(live[one.name], results[one.name].schemas)
+        _drop_carried(plans, results)
         raise
     with clock.step("drop old"):
         left = {
@@ -92,6 +91,17 @@ def _aside(
         )
         for one in plans
     ]
+
+
+def _drop_carried(plans: Sequence[DatabasePlan], results: dict[str, Kept]) -> None:
+    """Drop what was carried over for nothing; what cannot be reached, `--clean` lists."""
+    for one in plans:
+        with (
+            suppress(HowdahError, psycopg.Error),
+            # A new connection: the failure may be that the other one was cut.
+            connect(one.database.conninfo(), one.database.aliases[0]) as conn,
+        ):
+            carry.drop_next(conn, results[one.name].schemas)
 
 
 def _built(

@@ -18,6 +18,7 @@ from typing import Any
 from psycopg import Connection, errors, sql
 
 from howdah.django.rebuild import dump, keeping, names
+from howdah.django.rebuild.carry import comment_of, comment_on
 from howdah.errors import HowdahError, Refused
 from howdah.pg import TableName
 
@@ -216,6 +217,7 @@ def set_aside(conn: Connection[Any], wanted: Swap) -> None:
 
 
 def _take_place(conn: Connection[Any], wanted: Swap) -> None:
+    marked = generations(conn)
     for schema in wanted.schemas:
         waiting = names.beside(schema, names.NEXT)
         if schema in wanted.shared and _exists(conn, schema):
@@ -223,6 +225,7 @@ def _take_place(conn: Connection[Any], wanted: Swap) -> None:
             conn.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(waiting)))
         else:
             dump.rename(conn, waiting, schema)
+            comment_on(conn, schema, marked[waiting]["comment"])
 
 
 def _generations_of(schema: str, marked: dict[str, dict[str, Any]]) -> list[int]:
@@ -267,9 +270,6 @@ def _put_back(
 
 
 def _mark(conn: Connection[Any], aside: str, schema: str, wanted: Swap) -> None:
-    row = conn.execute(
-        "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')", [aside]
-    ).fetchone()
     facts = {
         "kind": "old",
         "schema": schema,
@@ -278,15 +278,9 @@ def _mark(conn: Connection[Any], aside: str, schema: str, wanted: Swap) -> None:
         "replaced_by": wanted.digest[:20],
         "swapped": wanted.schemas,
         "shared": wanted.shared,
-        "comment": row[0] if row else None,
+        "comment": comment_of(conn, aside),
     }
     comment_on(conn, aside, names.mark(**facts))
-
-
-def comment_on(conn: Connection[Any], schema: str, text: str | None) -> None:
-    """Set a schema's comment; None removes it."""
-    query = sql.SQL("COMMENT ON SCHEMA {} IS {}")
-    conn.execute(query.format(sql.Identifier(schema), sql.Literal(text)))
 
 
 def _exists(conn: Connection[Any], schema: str) -> bool:

@@ -18,8 +18,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add --database and --plan."""
-        parser.add_argument("--database", help="Only this alias; all with Howdah's ENGINE if left out.")
-        parser.add_argument("--plan", action="store_true", help="Say what would be moved, and stop.")
+        parser.add_argument(
+            "--database", help="Only this alias; all with Howdah's ENGINE if left out."
+        )
+        parser.add_argument(
+            "--plan", action="store_true", help="Say what would be moved, and stop."
+        )
 
     def handle(self, **options: Any) -> None:
         """Plan, and move."""

@@ -12,6 +12,8 @@ from django.template.defaultfilters import filesizeformat
 
 from howdah.django.tables import Table, our_aliases, tables
 
+_Line = tuple[str, str, str, int, int, str]
+
 _HEAD = ("app", "alias", "schema", "tables", "size", "in the database")
 
 
@@ -23,7 +25,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add --database and --json."""
-        parser.add_argument("--database", help="Only this alias; all with Howdah's ENGINE if left out.")
+        parser.add_argument(
+            "--database", help="Only this alias; all with Howdah's ENGINE if left out."
+        )
         parser.add_argument("--json", action="store_true", help="One JSON object a line.")
 
     def handle(self, **options: Any) -> None:
@@ -36,10 +40,10 @@ class Command(BaseCommand):
             for line in lines:
                 self.stdout.write(json.dumps(dict(zip(_HEAD, line, strict=True))))
             return
-        shown = [_HEAD, *(tuple(map(_shown, line)) for line in lines)]
+        shown = [_HEAD, *map(_cells, lines)]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-        for line in shown:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for row in shown:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.stdout.write("  ".join(cells).rstrip())
 
 
@@ -47,7 +51,7 @@ def _key(table: Table) -> tuple[str, str]:
     return table.app_label, table.name.schema or ""
 
 
-def _line(group: list[Table]) -> tuple[str, str, str, int, int, str]:
+def _line(group: list[Table]) -> _Line:
     first = group[0]
     return (
         first.app_label,
@@ -64,11 +68,13 @@ def _agreement(group: Iterable[Table]) -> str:
     missing = [t for t in group if not t.there and not t.found]
     told = []
     if elsewhere:
-        told.append(f"{len(elsewhere)} in {', '.join(sorted({t.found[0] for t in elsewhere}))}: run moveschemas")
+        where = ", ".join(sorted({t.found[0] for t in elsewhere}))
+        told.append(f"{len(elsewhere)} in {where}: run moveschemas")
     if missing:
         told.append(f"{len(missing)} missing: run migrate")
     return "; ".join(told) or "yes"
 
 
-def _shown(value: object) -> str:
-    return filesizeformat(value).replace("\xa0", " ") if isinstance(value, int) and value > 999 else str(value)
+def _cells(line: _Line) -> tuple[str, ...]:
+    app, alias, schema, count, size, agreement = line
+    return app, alias, schema, str(count), filesizeformat(size).replace("\xa0", " "), agreement

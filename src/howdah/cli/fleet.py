@@ -1,0 +1,122 @@
+"""A fleet of nodes against the connection slots, as people and scripts see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from howdah.cli.changes import table
+
+if TYPE_CHECKING:
+    from howdah.connections.fleet import Fleet, FleetPlan
+
+__all__ = ["fleet_from", "show_fleet", "target"]
+
+
+def fleet_from(
+    nodes: int,
+    processes: int | None,
+    threads: int | None,
+    pool: str | None,
+    settings: str | None,
+    alias: str | None,
+) -> Fleet:
+    """Return the fleet of the options; what they leave out, Django's settings say, or 1."""
+    from howdah.connections.fleet import Fleet, fleet_of_django, parse_pool
+
+    known = Fleet(nodes, 1, 1, 0, 1)
+    if settings is not None:
+        from howdah.dsn import django_entry
+
+        known = fleet_of_django(django_entry(settings, alias or "default"), nodes)
+    threads = threads or known.threads
+    if pool is not None:
+        low, high = parse_pool(pool)
+        threads = threads if threads > 1 else high
+    else:
+        low, high = known.pool_min, known.pool_max if known.pool_min else threads
+    return Fleet(nodes, processes or known.processes, threads, low, high)
+
+
+def target(
+    max_connections: int | None, dsn: str | None, settings: str | None, alias: str | None
+) -> tuple[str, int, str, int]:
+    """Return host, port, database, and the slots for ordinary roles to plan with."""
+    if max_connections is not None:
+        return "127.0.0.1", 5432, "app", max_connections
+    from howdah import pg
+    from howdah.cli import options
+    from howdah.connections.usage import usage
+
+    with pg.connect(options.chosen(dsn, settings, alias).conninfo) as conn:
+        found = usage(conn).slots
+        return conn.info.host, conn.info.port, found.database, found.ordinary
+
+
+def show_fleet(plan: FleetPlan, *, host: str, port: int, database: str, as_json: bool) -> None:
+    """Print whether a fleet fits; where a pooler is due, a pgbouncer.ini."""
+    from howdah.connections.fleet import pgbouncer_ini
+
+    ini = None
+    if plan.verdict == "pooler" and plan.available:
+        ini = pgbouncer_ini(plan, host=host, port=port, database=database)
+    if as_json:
+        click.echo(json.dumps(asdict(plan) | {"pgbouncer_ini": ini}))
+        return
+    for line in fleet_lines(plan):
+        click.echo(line)
+    if ini:
+        click.echo(f"\n{ini}", nl=False)
+
+
+def fleet_lines(plan: FleetPlan) -> list[str]:
+    """Return whether a fleet fits, as lines."""
+    fleet = plan.fleet
+    shape = f"{fleet.nodes} nodes x {fleet.processes} processes"
+    rows = [
+        ("slots for ordinary roles", plan.slots, ""),
+        ("kept free", -plan.kept, "for people, migrations, monitoring"),
+        ("= for the fleet", plan.available, ""),
+        ("the fleet at rest", plan.at_rest, f"{shape} x {fleet.pool_min}"),
+        ("the fleet at its peak", plan.at_peak, f"{shape} x {fleet.pool_max}"),
+        ("of which can be used", plan.useful, f"{shape} x {fleet.useful_max} threads at most"),
+    ]
+    lines = table([(name, f"{number:>7,}", how) for name, number, how in rows])
+    if fleet.pool_max > fleet.threads:
+        lines.append(
+            f"a pool of {fleet.pool_max} in a process of {fleet.threads} threads holds "
+            f"{fleet.pool_max - fleet.threads} connections that nobody can use"
+        )
+    return [*lines, *_FLEET_VERDICTS[plan.verdict](plan)]
+
+
+def _fits(plan: FleetPlan) -> list[str]:
+    return [f"it fits: {plan.at_peak:,} of {plan.available:,}"]
+
+
+def _smaller(plan: FleetPlan) -> list[str]:
+    return [
+        f"it does not fit as it is; pools of at most {plan.fitting_pool} a process do",
+        (
+            "or share the slots between the nodes with a Budget: howdah.Budget(name, "
+            f"limit={plan.available})"
+        ),
+    ]
+
+
+def _pooler(plan: FleetPlan) -> list[str]:
+    largest = f"pools of {plan.fitting_pool}" if plan.fitting_pool else "not even pools of 1"
+    needed = plan.useful + plan.kept
+    return [
+        f"it does not fit, and {largest} a process would leave threads without a connection;",
+        (
+            f"a pooler is due (below), or a Budget of {plan.available} in which nodes wait their "
+            f"turn, or more slots: howdah connections limit {needed}"
+        ),
+    ]
+
+
+_FLEET_VERDICTS = {"fits": _fits, "smaller pools fit": _smaller, "pooler": _pooler}
