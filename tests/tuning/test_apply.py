@@ -32,6 +32,11 @@ def _state(conninfo: str) -> object:
 
 def test_a_better_plan_is_kept_and_undone_to_the_exact_earlier_state(durable):
     howdah = Howdah(durable.conninfo())
+    with psycopg.connect(durable.conninfo(), autocommit=True) as conn:
+        # Storage that flushes slowly: a commit that waits, waits 10 ms longer.
+        conn.execute("ALTER SYSTEM SET commit_delay = 10000")
+        conn.execute("ALTER SYSTEM SET commit_siblings = 0")
+        conn.execute("SELECT pg_reload_conf()")
     before = _state(durable.conninfo())
 
     kept = howdah(
