@@ -73,13 +73,15 @@ def _compare(server, rounds):
 
 def _worker(server, engine, howdah):
     given = json.dumps([engine, howdah, server.conninfo()])
-    return subprocess.Popen(
+    worker = subprocess.Popen(
         [sys.executable, __file__, "--worker"],
         env=os.environ | {"ORM_SIDE": given},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+    worker.stdout.readline()  # its tables are made; two that make them at once would meet
+    return worker
 
 
 def _work() -> None:
@@ -110,6 +112,7 @@ def _work() -> None:
         yield User.objects.filter(username=f"user{number}")
         yield Permission.objects.filter(content_type__app_label="auth", codename=f"c{number}")
 
+    print("ready", flush=True)
     for _ in sys.stdin:
         gc.collect()
         started = process_time()

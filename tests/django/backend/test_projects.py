@@ -43,11 +43,12 @@ def test_equal_table_names_in_two_schemas_are_two_tables(two, ask):
         k1, k2 = Kind1.objects.create(name="a"), Kind2.objects.create(name="b")
         one = One.objects.create(name="x", kind=k1); one.kinds.add(k1)
         two = Two.objects.create(name="y", kind=k2, other=one); two.kinds.add(k2)
-        found = Two.objects.select_related("other", "kind", "other__kind").get(other__kind__name="a")
+        all_of_it = Two.objects.select_related("other", "kind", "other__kind")
+        found = all_of_it.get(other__kind__name="a")
         assert (found.kind.name, found.other.kind.name, found.other.name) == ("b", "a", "x")
         assert [k.name for k in found.kinds.all()] == ["b"]
         with transaction.atomic():
-            locked = Two.objects.select_related("other", "kind").select_for_update(of=("self", "kind"))
+            locked = all_of_it.select_for_update(of=("self", "kind"))
             assert len(locked) == 1
         assert "first" in Two.objects.filter(other__name="x").explain(verbose=True)
         assert Two.objects.filter(other__name="x").update(name="z") == 1
