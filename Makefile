@@ -14,7 +14,7 @@ help:
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
 
 demo:
-	@tools/setup all
+	@tools/setup demo
 	@$(PYTHON) examples/demo.py
 
 test:
@@ -54,6 +54,7 @@ bench:
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
 	$(PYTHON) bench/forkjoin.py
+	$(PYTHON) bench/rebuild.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop

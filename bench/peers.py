@@ -205,8 +205,9 @@ def _django(dsn: str, file: Path) -> None:
 
 
 def _django_set_up(dsn: str) -> None:
-    import django
     from django.conf import settings
+
+    import django
 
     known = psycopg.conninfo.conninfo_to_dict(dsn)
     if not settings.configured:

@@ -1,3 +1,7 @@
 """Fixtures by subject, from tests/fixtures/."""
 
-pytest_plugins = ["tests.fixtures.server", "tests.fixtures.commands", "tests.fixtures.django_project"]
+pytest_plugins = [
+    "tests.fixtures.server",
+    "tests.fixtures.commands",
+    "tests.fixtures.django_project",
+]

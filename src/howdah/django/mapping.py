@@ -113,11 +113,7 @@ def places() -> Places:
         by_alias={alias: dict(s) for alias, s in schemas.items() if not isinstance(s, str)},
         databases=dict(databases),
         twins={
-            alias: frozenset(
-                other
-                for other in settings.DATABASES
-                if same_database(alias, other)
-            )
+            alias: frozenset(other for other in settings.DATABASES if same_database(alias, other))
             for alias in settings.DATABASES
         },
     )

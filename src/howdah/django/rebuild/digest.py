@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import django
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
@@ -24,6 +23,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState
 from django.db.migrations.writer import MigrationWriter
 
+import django
 import howdah
 from howdah.django.rebuild.databases import Database
 from howdah.django.rebuild.fixtures import fixture_files
@@ -103,7 +103,7 @@ def _state(model: ModelState) -> list[object]:
 
 def _field(field: Any) -> str:
     try:
-        return MigrationWriter.serialize(field)[0]
+        return str(MigrationWriter.serialize(field)[0])
     except ValueError:  # a default that a migration could not hold either
         return str(field.deconstruct()[1:3])
 

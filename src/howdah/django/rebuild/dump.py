@@ -119,9 +119,7 @@ def sections(
 
 
 @contextmanager
-def _beside(
-    conn: Connection[Any], schemas: Sequence[str], shared: Sequence[str]
-) -> Iterator[None]:
+def _beside(conn: Connection[Any], schemas: Sequence[str], shared: Sequence[str]) -> Iterator[None]:
     with conn.transaction():
         for schema in schemas:
             target = names.beside(schema, names.NEXT)

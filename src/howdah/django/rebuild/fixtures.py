@@ -89,7 +89,9 @@ class _Loader(loaddata.Command):
         self.models.add(model)
         if obj.deferred_fields:
             self.objs_with_deferred_fields.append(obj)
-        if self._waiting and (type(self._waiting[0].object) is not model or len(self._waiting) >= _BATCH):
+        if self._waiting and (
+            type(self._waiting[0].object) is not model or len(self._waiting) >= _BATCH
+        ):
             self._save_waiting()
         self._waiting.append(obj)
         return True
@@ -157,13 +159,20 @@ def _insert_together(
             ours, theirs = field.m2m_column_name(), field.m2m_reverse_name()
             columns = {column.column: column.attname for column in through._meta.fields}
             rows[through] += [
-                through(**{columns[ours]: one.object.pk, columns[theirs]: getattr(value, "pk", value)})
+                through(
+                    **{columns[ours]: one.object.pk, columns[theirs]: getattr(value, "pk", value)}
+                )
                 for value in values
             ]
     for through, links in rows.items():
         if links:
             key = through._meta.pk
-            _insert(through, [f for f in through._meta.local_concrete_fields if f is not key], links, alias)
+            _insert(
+                through,
+                [f for f in through._meta.local_concrete_fields if f is not key],
+                links,
+                alias,
+            )
 
 
 def _insert(

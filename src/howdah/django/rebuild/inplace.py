@@ -77,7 +77,7 @@ def rebuild(
     with clock.step("drop old"):
         left = swap.drop_older(live, keep_old=plan.keep_old)
     return DatabaseReport(
-        one.name, one.schemas, False, len(rows), sum(rows), tuple(left), tuple(notes)  # noqa: FBT003
+        one.name, one.schemas, False, len(rows), sum(rows), tuple(left), tuple(notes)
     )
 
 

@@ -10,7 +10,6 @@ the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from django.db.migrations import Migration, operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.state import ProjectState
 
 from howdah.errors import HowdahError
 
@@ -99,7 +98,7 @@ def migrate(
     plan = [(step.migration, False) for step in steps]
     state = _State(real_apps=set(loader.unmigrated_apps))
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
     _create_unmigrated(chosen, loader)
     for step in steps:
         on_step(step)
@@ -115,7 +114,7 @@ def migrate(
     record(chosen, steps)
     state.clear_delayed_apps_cache()
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
 
 
 def record(aliases: Iterable[str], steps: list[Step]) -> None:
@@ -137,15 +136,17 @@ def create_from_models(aliases: Iterable[str]) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
-        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])
     for alias in chosen:
         with connections[alias].schema_editor() as editor:
             for config in apps.get_app_configs():
-                for model in router.get_migratable_models(config, alias, include_auto_created=False):
+                for model in router.get_migratable_models(
+                    config, alias, include_auto_created=False
+                ):
                     if model._meta.can_migrate(alias) and model._meta.managed:
                         editor.create_model(model)
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])  # noqa: FBT003
+        emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
 
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
@@ -210,15 +211,18 @@ def _is_state_only(operation: Operation, label: str, state: ProjectState) -> boo
     if not isinstance(operation, operations.AlterField):
         return False
     model = state.models[label, operation.model_name_lower]
-    return _stored_as(model, operation.name, model.fields[operation.name]) == _stored_as(
-        model, operation.name, operation.field
-    )
+    return _stored_as(model.fields[operation.name]) == _stored_as(operation.field)
 
 
-def _stored_as(model: ModelState, name: str, field: Any) -> tuple[object, ...]:
+def _stored_as(field: Any) -> tuple[object, ...]:
     """Return what of a field decides its column; Django's _field_should_be_altered compares it."""
     _, path, args, kwargs = field.deconstruct()
-    return path, args, {k: v for k, v in kwargs.items() if k not in field.non_db_attrs}, field.db_column
+    return (
+        path,
+        args,
+        {k: v for k, v in kwargs.items() if k not in field.non_db_attrs},
+        field.db_column,
+    )
 
 
 class _State(ProjectState):

@@ -76,9 +76,7 @@ def _aside(
         _drop_carried(plans, results)
         raise
     with clock.step("drop old"):
-        left = {
-            one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans
-        }
+        left = {one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans}
     return [
         DatabaseReport(
             name=one.name,
