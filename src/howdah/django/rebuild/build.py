@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 
 @contextmanager
-def scratch(plans: Sequence[DatabasePlan]) -> Iterator[dict[str, str]]:
+def scratch(plans: Sequence[DatabasePlan]) -> Generator[dict[str, str]]:
     """Create an empty database for each plan, and drop what is left of them at the end.
 
     Yields:

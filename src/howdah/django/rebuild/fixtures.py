@@ -16,7 +16,7 @@ from django.core import serializers
 from django.core.management.base import CommandError
 from django.core.management.commands import loaddata
 from django.core.serializers.base import DeserializationError, DeserializedObject
-from django.db import DatabaseError, IntegrityError, connections, models, router, transaction
+from django.db import DatabaseError, IntegrityError, connections, router, transaction
 from django.db.models import sql
 from django.db.models.signals import m2m_changed, post_save, pre_save
 
@@ -68,7 +68,7 @@ def load(alias: str, labels: Iterable[str]) -> int:
 def _command(alias: str) -> _Loader:
     command = _Loader()
     command.using, command.verbosity, command.ignore = alias, 0, False
-    command.app_label, command.format, command.hide_empty = None, None, False
+    command.app_label = command.format = None
     command.serialization_formats = serializers.get_public_serializer_formats()
     command.excluded_models, command.excluded_apps = set(), set()
     return command
@@ -135,7 +135,7 @@ def _save(objects: list[DeserializedObject], alias: str) -> None:
             raise
 
 
-def _is_watched(model: type[models.Model]) -> bool:
+def _is_watched(model: Any) -> bool:
     signals = (pre_save, post_save)
     throughs = [field.remote_field.through for field in model._meta.local_many_to_many]
     return any(one.has_listeners(model) for one in signals) or any(
@@ -143,15 +143,13 @@ def _is_watched(model: type[models.Model]) -> bool:
     )
 
 
-def _insert_together(
-    model: type[models.Model], objects: list[DeserializedObject], alias: str
-) -> None:
+def _insert_together(model: Any, objects: list[DeserializedObject], alias: str) -> None:
     fields = [field for field in model._meta.local_concrete_fields if not _is_generated(field)]
     with_key = [one for one in objects if one.object.pk is not None]
     if len(with_key) < len(objects):
         raise IntegrityError("some have no key yet")
     _insert(model, fields, [one.object for one in objects], alias)
-    rows: dict[Any, list[models.Model]] = defaultdict(list)
+    rows: dict[Any, list[Any]] = defaultdict(list)
     for one in objects:
         for name, values in (one.m2m_data or {}).items():
             field = model._meta.get_field(name)
@@ -175,9 +173,7 @@ def _insert_together(
             )
 
 
-def _insert(
-    model: type[models.Model], fields: list[Any], rows: list[models.Model], alias: str
-) -> None:
+def _insert(model: Any, fields: list[Any], rows: list[Any], alias: str) -> None:
     query = sql.InsertQuery(model)
     query.insert_values(fields, rows, raw=True)
     query.get_compiler(using=alias).execute_sql()

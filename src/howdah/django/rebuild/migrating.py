@@ -259,7 +259,7 @@ class _State(ProjectState):
             self._reload(related)
 
     @property
-    def apps(self) -> Apps:
+    def apps(self) -> Apps:  # ty: ignore[incompatible-property-override]
         if "apps" not in self.__dict__:
             self.__dict__["apps"] = ProjectState.apps.func(self)
         self.render()
