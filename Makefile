@@ -16,7 +16,7 @@ help:
 	@echo "make clean   remove .venv, the demo's server and what tools have cached"
 
 demo:
-	@tools/setup all
+	@tools/setup demo
 	@$(PYTHON) examples/demo.py
 
 test:
@@ -68,6 +68,7 @@ bench:
 	$(PYTHON) bench/budget.py
 	$(PYTHON) bench/pools.py
 	$(PYTHON) bench/connections.py
+	$(PYTHON) bench/rebuild.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop

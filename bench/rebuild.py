@@ -89,7 +89,9 @@ def copy(
     environment |= {"PYTHON": sys.executable, "PATH": os.environ["PATH"]}
 
     def run(*command: str) -> object:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=False, cwd=folder, env=environment, capture_output=True, text=True
+        )
         if done.returncode:
             raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
         return done

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -82,13 +85,65 @@ def main() -> None:
         for question, query in QUESTIONS.items():
             _show(console, conn, question, query)
     _limit_hit_and_raised(console, where["dsn"])
+    _rebuild(console, where)
     console.print("Look around yourself:")
     console.print(f"  {where['connect']}", soft_wrap=True)
     console.print("Stop the server, and remove all that the demo made:")
     console.print("  make clean")
 
 
+def _rebuild(console: Console, where: dict[str, str]) -> None:
+    """Change one line of a model, and rebuild under a running client."""
+    console.print("\nA Django project's databases, made from its migrations and fixtures:")
+    parts = {name: str(value) for name, value in conninfo_to_dict(where["dsn"]).items()}
+    for name, variable in _LIBPQ.items():
+        if name in parts:
+            os.environ[variable] = parts[name]
+    with psycopg.connect(where["dsn"], autocommit=True) as conn:
+        conn.execute("DROP DATABASE IF EXISTS depot WITH (FORCE)")
+        conn.execute("CREATE DATABASE depot")
+    project = ROOT / ".server" / "project"
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(ROOT / "project", project)
+    os.chdir(project)
+    settings = ("--settings", "depot.settings.embedded")
+    _run("rebuild", *settings)
+    stop, statements, errors = threading.Event(), [0], []
+
+    def client() -> None:
+        with psycopg.connect(where["dsn"], dbname="depot", autocommit=True) as conn:
+            while not stop.is_set():
+                try:
+                    conn.execute("SELECT name FROM catalog.vendor ORDER BY id").fetchall()
+                    conn.execute("UPDATE catalog.vendor SET homepage = 'x' WHERE id = 1")
+                    statements[0] += 2
+                except psycopg.Error as exc:
+                    errors.append(exc)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    console.print("\nOne line of a model is changed, while a client reads and writes all the time:")
+    models = project / "catalog" / "models.py"
+    old = "country = models.CharField(max_length=2, db_index=True)"
+    models.write_text(models.read_text().replace(old, old.replace("max_length=2", "max_length=3")))
+    console.print("  Vendor.country: max_length=2 -> max_length=3")
+    _run("rebuild", "--remake-migrations", *settings)
+    stop.set()
+    thread.join()
+    console.print(f"The client ran {statements[0]:,} statements and saw {len(errors)} errors.\n")
+    os.chdir(ROOT.parent)
+    if errors:
+        sys.exit(1)
+
+
 _TUNED = ("--workload", "single", "--allow", "lose-last-moments")
+_LIBPQ = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "passfile": "PGPASSFILE",
+}
 _ELSEWHERE = ("HOWDAH_DSN", "DATABASE_URL", "DJANGO_SETTINGS_MODULE")
 
 

@@ -56,7 +56,9 @@ class Runner(DiscoverRunner):
         destroy(old_config, keep=self.keepdb)
 
 
-def create(aliases: Iterable[str], *, suffix: str = "", copies: Iterable[str] = ()) -> list[TestDatabase]:
+def create(
+    aliases: Iterable[str], *, suffix: str = "", copies: Iterable[str] = ()
+) -> list[TestDatabase]:
     """Create the test databases of the aliases, and point Django at them.
 
     Args:
@@ -80,9 +82,9 @@ def create(aliases: Iterable[str], *, suffix: str = "", copies: Iterable[str] = 
             for copy in names:
                 _copy(admin, one, kept, copy)
         made.append(TestDatabase(one, name, names))
-    for one in made:
-        for alias in one.plan.database.aliases:
-            _point(alias, one.name)
+    for test in made:
+        for alias in test.plan.database.aliases:
+            _point(alias, test.name)
     return made
 
 

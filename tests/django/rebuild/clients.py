@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-import django
 import psycopg
+
+import django
 
 sys.path.insert(0, ".")
 django.setup()

@@ -17,10 +17,11 @@ def test_database_that_is_not_declared_disposable_is_refused(small):
     small.rebuild("--allow", small.main)
 
 
-def test_database_with_a_logical_slot_is_refused_unless_it_is_typed_in_full(small, server):
-    if small.ask("SHOW wal_level") != ["logical"]:
-        small.configure(max_size_bytes=1)
-        assert "more than the limit" in small.rebuild(code=2)
+def test_database_above_the_size_limit_is_refused_unless_it_is_typed_in_full(small):
+    small.configure(max_size_bytes=1)
+
+    assert "more than the limit" in small.rebuild(code=2)
+
     small.rebuild("--allow", small.main)
 
 

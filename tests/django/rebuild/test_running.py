@@ -42,7 +42,6 @@ def test_twenty_rebuilds_give_the_running_application_no_error(make_project, cli
         assert [one["notes"] for one in report["databases"]] == [[], []]
     found = stop()
 
-    print([(c["name"], c["statements"], round(c["longest_s"], 3)) for c in found])
     assert len(found) == 10
     for client in found:
         assert client["errors"] == [], client

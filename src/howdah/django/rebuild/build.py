@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
-from django.db import connections
+from django.db import DatabaseError, connections
+from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg import Connection, sql
 
 from howdah import pg
@@ -24,7 +25,7 @@ Tell = Callable[[str], None]
 
 
 @contextmanager
-def scratch(plans: Sequence[DatabasePlan]) -> Iterator[dict[str, str]]:
+def scratch(plans: Sequence[DatabasePlan]) -> Generator[dict[str, str]]:
     """Create an empty database for each plan, and drop what is left of them at the end.
 
     Yields:
@@ -43,7 +44,9 @@ def scratch(plans: Sequence[DatabasePlan]) -> Iterator[dict[str, str]]:
                     store.drop(admin, made[plan.name])
 
 
-def build(plan: RebuildPlan, todo: Sequence[DatabasePlan], made: dict[str, str], tell: Tell) -> None:
+def build(
+    plan: RebuildPlan, todo: Sequence[DatabasePlan], made: dict[str, str], tell: Tell
+) -> None:
     """Fill the databases: tables, signals, fixtures, hooks.
 
     Args:
@@ -63,7 +66,13 @@ def fill(plan: RebuildPlan, aliases: tuple[str, ...], tell: Tell) -> None:
     for alias in aliases:
         connections[alias].prepare_database()
         _run_sql(alias, "before_sql", rules.for_alias(rules.before_sql, alias))
-    _make_tables(plan, aliases, tell)
+    try:
+        _make_tables(plan, aliases, tell)
+    except (DatabaseError, MigrationSchemaMissing) as exc:
+        raise HowdahError(
+            f"The tables could not be made: {exc}".rstrip(),
+            next_step="Mend that and run the same command again.",
+        ) from exc
     for alias in aliases:
         labels = rules.for_alias(rules.fixtures, alias)
         if labels:
@@ -86,7 +95,9 @@ def keep(plan: DatabasePlan, built: str, rules: Rules) -> Kept:
     ):
         schemas = _schemas(conn, admin, plan, rules)
         shared = installed.shared_schemas(conn, schemas, database)
-        extensions = tuple((one.name, one.schema, one.version) for one in installed.extensions(conn))
+        extensions = tuple(
+            (one.name, one.schema, one.version) for one in installed.extensions(conn)
+        )
         role = assumed_role(database.aliases[0]) or database.facts.role
         before, after = dump.sections(conn, conninfo, schemas, shared, role)
         kept = Kept(built, tuple(schemas), shared, extensions, before, after)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 from psycopg import Connection, sql
 
@@ -115,7 +115,7 @@ def install(conn: Connection[Any], name: str, schema: str, version: str) -> None
 def _run(live: Connection[Any], text: str) -> None:
     # Without parameters, psycopg sends all the statements in one message.
     # pg_dump has quoted what is in them.
-    live.execute(sql.SQL(cast("LiteralString", text)), prepare=False)
+    live.execute(sql.SQL(cast("Any", text)), prepare=False)
 
 
 def _tables(built: Connection[Any], kept: Kept) -> list[_Table]:
@@ -151,7 +151,7 @@ def follow(live: Connection[Any], source: str, target: str) -> None:
         [source, target],
     )
     text = files("howdah.django.rebuild").joinpath("follow.sql").read_text()
-    live.execute(sql.SQL(cast("LiteralString", text)), prepare=False)
+    live.execute(sql.SQL(cast("Any", text)), prepare=False)
 
 
 def comment_of(conn: Connection[Any], schema: str) -> str | None:

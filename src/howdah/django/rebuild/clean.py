@@ -72,7 +72,9 @@ def _of(conn: Connection[Any], database: Database) -> list[Leftover]:
     marked = swap.generations(conn)
     rows = conn.execute(_ASIDE, [list(marked)]).fetchall()
     found = [
-        Leftover("schema", schema, name, f"{marked[schema]['kind']} {marked[schema]['schema']}", size)
+        Leftover(
+            "schema", schema, name, f"{marked[schema]['kind']} {marked[schema]['schema']}", size
+        )
         for schema, _, size in rows
     ]
     for one in store.stored(conn, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from howdah.django.rebuild import clean, guard, text
@@ -84,7 +85,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
 def _clean(options: Options, *, only_list: bool, as_json: bool, say: Say) -> None:
     found = clean.leftovers(options) if only_list else clean.clean(options)
     lines = text.leftover_lines(found, removed=not only_list)
-    _show({"leftovers": [text.asdict(one) for one in found]}, lines, as_json=as_json, say=say)
+    _show({"leftovers": [asdict(one) for one in found]}, lines, as_json=as_json, say=say)
 
 
 def _undo(options: Options, *, as_json: bool, say: Say) -> None:

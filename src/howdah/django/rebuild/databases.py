@@ -7,7 +7,7 @@ search_path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +150,7 @@ def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
 
 
 @contextmanager
-def connect(conninfo: str, alias: str) -> Iterator[Connection[Any]]:
+def connect(conninfo: str, alias: str) -> Generator[Connection[Any]]:
     """Connect as the alias does, in the role that it assumes."""
     with pg.connect(conninfo, application_name="howdah rebuild") as conn:
         if role := assumed_role(alias):
@@ -165,7 +165,7 @@ def assumed_role(alias: str) -> str | None:
 
 
 @contextmanager
-def pointed_at(names: dict[str, str]) -> Iterator[None]:
+def pointed_at(names: dict[str, str]) -> Generator[None]:
     """Have Django's aliases lead to other databases of their servers, and back in the end.
 
     Args:

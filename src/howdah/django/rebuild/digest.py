@@ -103,7 +103,7 @@ def _state(model: ModelState) -> list[object]:
 
 def _field(field: Any) -> str:
     try:
-        return MigrationWriter.serialize(field)[0]
+        return str(MigrationWriter.serialize(field)[0])
     except ValueError:  # a default that a migration could not hold either
         return str(field.deconstruct()[1:3])
 

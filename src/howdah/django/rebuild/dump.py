@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,7 +121,7 @@ def sections(
 @contextmanager
 def _beside(
     conn: Connection[Any], schemas: Sequence[str], shared: Sequence[str]
-) -> Iterator[None]:
+) -> Generator[None]:
     with conn.transaction():
         for schema in schemas:
             target = names.beside(schema, names.NEXT)

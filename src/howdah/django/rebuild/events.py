@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Clock:
         self.steps: dict[str, float] = {}
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+    def step(self, name: str) -> Generator[Callable[[str], None]]:
         """Time a step; yields what takes its details."""
         started = time.monotonic()
         self._on_event(Event(name))

@@ -16,7 +16,7 @@ from django.core import serializers
 from django.core.management.base import CommandError
 from django.core.management.commands import loaddata
 from django.core.serializers.base import DeserializationError, DeserializedObject
-from django.db import DatabaseError, IntegrityError, connections, models, router, transaction
+from django.db import DatabaseError, IntegrityError, connections, router, transaction
 from django.db.models import sql
 from django.db.models.signals import m2m_changed, post_save, pre_save
 
@@ -68,7 +68,7 @@ def load(alias: str, labels: Iterable[str]) -> int:
 def _command(alias: str) -> _Loader:
     command = _Loader()
     command.using, command.verbosity, command.ignore = alias, 0, False
-    command.app_label, command.format, command.hide_empty = None, None, False
+    command.app_label = command.format = None
     command.serialization_formats = serializers.get_public_serializer_formats()
     command.excluded_models, command.excluded_apps = set(), set()
     return command
@@ -89,7 +89,9 @@ class _Loader(loaddata.Command):
         self.models.add(model)
         if obj.deferred_fields:
             self.objs_with_deferred_fields.append(obj)
-        if self._waiting and (type(self._waiting[0].object) is not model or len(self._waiting) >= _BATCH):
+        if self._waiting and (
+            type(self._waiting[0].object) is not model or len(self._waiting) >= _BATCH
+        ):
             self._save_waiting()
         self._waiting.append(obj)
         return True
@@ -133,7 +135,7 @@ def _save(objects: list[DeserializedObject], alias: str) -> None:
             raise
 
 
-def _is_watched(model: type[models.Model]) -> bool:
+def _is_watched(model: Any) -> bool:
     signals = (pre_save, post_save)
     throughs = [field.remote_field.through for field in model._meta.local_many_to_many]
     return any(one.has_listeners(model) for one in signals) or any(
@@ -141,15 +143,13 @@ def _is_watched(model: type[models.Model]) -> bool:
     )
 
 
-def _insert_together(
-    model: type[models.Model], objects: list[DeserializedObject], alias: str
-) -> None:
+def _insert_together(model: Any, objects: list[DeserializedObject], alias: str) -> None:
     fields = [field for field in model._meta.local_concrete_fields if not _is_generated(field)]
     with_key = [one for one in objects if one.object.pk is not None]
     if len(with_key) < len(objects):
         raise IntegrityError("some have no key yet")
     _insert(model, fields, [one.object for one in objects], alias)
-    rows: dict[Any, list[models.Model]] = defaultdict(list)
+    rows: dict[Any, list[Any]] = defaultdict(list)
     for one in objects:
         for name, values in (one.m2m_data or {}).items():
             field = model._meta.get_field(name)
@@ -157,18 +157,23 @@ def _insert_together(
             ours, theirs = field.m2m_column_name(), field.m2m_reverse_name()
             columns = {column.column: column.attname for column in through._meta.fields}
             rows[through] += [
-                through(**{columns[ours]: one.object.pk, columns[theirs]: getattr(value, "pk", value)})
+                through(
+                    **{columns[ours]: one.object.pk, columns[theirs]: getattr(value, "pk", value)}
+                )
                 for value in values
             ]
     for through, links in rows.items():
         if links:
             key = through._meta.pk
-            _insert(through, [f for f in through._meta.local_concrete_fields if f is not key], links, alias)
+            _insert(
+                through,
+                [f for f in through._meta.local_concrete_fields if f is not key],
+                links,
+                alias,
+            )
 
 
-def _insert(
-    model: type[models.Model], fields: list[Any], rows: list[models.Model], alias: str
-) -> None:
+def _insert(model: Any, fields: list[Any], rows: list[Any], alias: str) -> None:
     query = sql.InsertQuery(model)
     query.insert_values(fields, rows, raw=True)
     query.get_compiler(using=alias).execute_sql()

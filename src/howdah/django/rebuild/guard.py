@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +84,7 @@ def check_dependents(conn: Connection[Any], schemas: Sequence[str]) -> None:
 
 
 @contextmanager
-def alone(conn: Connection[Any], name: str, *, wait_s: float) -> Iterator[None]:
+def alone(conn: Connection[Any], name: str, *, wait_s: float) -> Generator[None]:
     """Keep other rebuilds of the database out.
 
     Raises:

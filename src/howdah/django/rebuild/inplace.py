@@ -12,7 +12,7 @@ for that time, each with its own search_path.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -139,7 +139,7 @@ def _settling(conn: Connection[Any], tell: Callable[[str], None]) -> Callable[[s
 
 
 @contextmanager
-def _one_transaction(one: DatabasePlan) -> Iterator[Connection[Any]]:
+def _one_transaction(one: DatabasePlan) -> Generator[Connection[Any]]:
     """Have all aliases of a database share one connection, in one transaction."""
     # PostGIS's backend teaches its connection about geometries.
     aliases = sorted(one.database.aliases, key=lambda a: not hasattr(connections[a].ops, "postgis"))

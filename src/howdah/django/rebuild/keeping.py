@@ -55,7 +55,7 @@ def carry_rows(
     """
     notes = []
     for table in tables:
-        if table.schema in places:
+        if table.schema is not None and table.schema in places:
             notes += _carry(conn, table, *places[table.schema])
     return notes
 
@@ -93,7 +93,7 @@ def _insert(
 ) -> None:
     keys = [sql.Identifier(one.name) for one in columns if one.is_key]
     rest = [sql.Identifier(one.name) for one in columns if not one.is_key]
-    action = sql.SQL("NOTHING")
+    action: sql.Composable = sql.SQL("NOTHING")
     if keys and rest:
         sets = (sql.SQL("{} = excluded.{}").format(one, one) for one in rest)
         action = sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(sets))
@@ -115,6 +115,8 @@ def _insert(
             conn.execute(
                 sql.SQL(
                     "SELECT setval(%s::regclass, greatest(max({}), 1), max({}) IS NOT NULL) FROM {}"
-                ).format(sql.Identifier(one.name), sql.Identifier(one.name), sql.Identifier(*target)),
+                ).format(
+                    sql.Identifier(one.name), sql.Identifier(one.name), sql.Identifier(*target)
+                ),
                 [one.sequence],
             )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.apps import apps
 from django.db import connections, router
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Model
 
 from howdah.django.rebuild.databases import Database
 from howdah.errors import HowdahError
@@ -44,7 +44,7 @@ def homes(database: Database) -> list[Home]:
     for alias, path in zip(database.aliases, database.search_paths, strict=True):
         for model in _models(alias):
             found[_home(model, alias, path, model._meta.app_label)] = None
-        recorder: type[Model] = MigrationRecorder(connections[alias]).Migration
+        recorder: Any = MigrationRecorder(connections[alias]).Migration
         home = _home(recorder, alias, path, "")
         # One that an earlier alias has made is seen through the search_path, and used.
         if not any(not one.app and one.schema in path for one in found):
@@ -57,14 +57,14 @@ def schemas(found: Iterable[Home]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(home.schema for home in found))
 
 
-def _models(alias: str) -> Iterable[type[Model]]:
+def _models(alias: str) -> Iterable[Any]:
     for config in apps.get_app_configs():
         for model in router.get_migratable_models(config, alias, include_auto_created=True):
             if model._meta.managed and model._meta.can_migrate(alias):
                 yield model
 
 
-def _home(model: type[Model], alias: str, path: tuple[str, ...], app: str) -> Home:
+def _home(model: Any, alias: str, path: tuple[str, ...], app: str) -> Home:
     parts = _QUOTED.findall(connections[alias].ops.quote_name(model._meta.db_table))
     schema, table = parts if len(parts) > 1 else (path[0] if path else "", parts[0])
     if not schema:

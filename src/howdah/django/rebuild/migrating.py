@@ -22,7 +22,7 @@ from django.db.migrations import Migration, operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.state import ProjectState
 
 from howdah.errors import HowdahError
 
@@ -211,12 +211,10 @@ def _is_state_only(operation: Operation, label: str, state: ProjectState) -> boo
     if not isinstance(operation, operations.AlterField):
         return False
     model = state.models[label, operation.model_name_lower]
-    return _stored_as(model, operation.name, model.fields[operation.name]) == _stored_as(
-        model, operation.name, operation.field
-    )
+    return _stored_as(model.fields[operation.name]) == _stored_as(operation.field)
 
 
-def _stored_as(model: ModelState, name: str, field: Any) -> tuple[object, ...]:
+def _stored_as(field: Any) -> tuple[object, ...]:
     """Return what of a field decides its column; Django's _field_should_be_altered compares it."""
     _, path, args, kwargs = field.deconstruct()
     return (
@@ -261,7 +259,7 @@ class _State(ProjectState):
             self._reload(related)
 
     @property
-    def apps(self) -> Apps:
+    def apps(self) -> Apps:  # ty: ignore[incompatible-property-override]
         if "apps" not in self.__dict__:
             self.__dict__["apps"] = ProjectState.apps.func(self)
         self.render()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Migrations = Literal["as they are", "remade", "from models"]
 
@@ -14,7 +14,7 @@ class Options:
 
     Attributes:
         databases: Aliases; empty: all.
-        apps: Labels of apps; empty: all.
+        apps: With "remade": labels of apps; empty: all of the project's.
         allow: Databases named as disposable, in full.
         migrations: Where the tables come from.
         drop_migrations: With "remade": labels of apps whose hand-written migrations may go.
@@ -52,13 +52,12 @@ class Flag:
     metavar: str = ""
     of: type = str
     many: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 FLAGS = (
     Flag("--plan", "Print what would be done, and stop."),
     Flag("--database", "Only the database of this alias.", "ALIAS", many=True),
-    Flag("--app", "Only the schemas of this app.", "LABEL", many=True),
+    Flag("--app", "With --remake-migrations: only this app.", "LABEL", many=True),
     Flag("--allow", "Name a database that may be rebuilt, in full.", "NAME", many=True),
     Flag("--remake-migrations", "Write the project's own migrations anew, as one for each app."),
     Flag(

@@ -114,6 +114,7 @@ _TABLES = """
      ORDER BY array_position(%s, n.nspname::text), c.relname
 """
 
+
 def plan_rebuild(options: Options, rules: Rules | None = None) -> RebuildPlan:
     """Return what a rebuild would do.
 

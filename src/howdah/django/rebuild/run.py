@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -48,7 +48,7 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
 
 
 @contextmanager
-def _held(one: DatabasePlan, options: Options) -> Iterator[Connection[Any]]:
+def _held(one: DatabasePlan, options: Options) -> Generator[Connection[Any]]:
     """Connect to the live database and keep other rebuilds out of it."""
     with (
         connect(one.database.conninfo(), one.database.aliases[0]) as conn,
@@ -76,9 +76,7 @@ def _aside(
         _drop_carried(plans, results)
         raise
     with clock.step("drop old"):
-        left = {
-            one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans
-        }
+        left = {one.name: swap.drop_older(live[one.name], keep_old=plan.keep_old) for one in plans}
     return [
         DatabaseReport(
             name=one.name,

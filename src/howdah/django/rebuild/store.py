@@ -175,9 +175,7 @@ def stored(conn: Connection[Any], of: str | None = None) -> list[Stored]:
         facts = names.facts_of(one.comment) or {}
         if facts.get("of") and of in (None, facts["of"]):
             found.append(
-                Stored(
-                    one.name, one.is_complete, facts["of"], str(facts.get("at")), one.size_bytes
-                )
+                Stored(one.name, one.is_complete, facts["of"], str(facts.get("at")), one.size_bytes)
             )
     return found
 
@@ -201,7 +199,9 @@ def drop(conn: Connection[Any], name: str) -> None:
     if not name.startswith((names.BUILDING, names.KEPT)):
         raise HowdahError(f"{name!r} is not a database of Howdah's.")
     identifier = sql.Identifier(name)
-    row = conn.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", [name]).fetchone()
+    row = conn.execute(
+        "SELECT datistemplate FROM pg_database WHERE datname = %s", [name]
+    ).fetchone()
     if row is None:
         return
     if row[0]:

@@ -90,8 +90,12 @@ def _plan_lines(one: DatabasePlan, plan: RebuildPlan) -> list[str]:
         ("aliases", ", ".join(one.database.aliases)),
         ("schemas", ", ".join(_schema(schema, one) for schema in one.schemas)),
         ("extensions", ", ".join(f"{each.name} {each.version}" for each in one.extensions)),
-        ("tables from", f"migrations {plan.options.migrations}"
-         if plan.options.migrations != "from models" else "the models"),
+        (
+            "tables from",
+            f"migrations {plan.options.migrations}"
+            if plan.options.migrations != "from models"
+            else "the models",
+        ),
         ("fixtures", ", ".join(one.fixtures)),
         ("drops", f"{len(one.tables)} tables, about {rows:,} rows, {total}"),
         ("strategy", f"{one.strategy} ({one.reason})"),

@@ -24,12 +24,9 @@ class Command(BaseCommand):
         """Add the flags that both command lines share."""
         for flag in FLAGS:
             if flag.metavar:
+                action = "append" if flag.many else "store"
                 parser.add_argument(
-                    flag.name,
-                    metavar=flag.metavar,
-                    type=flag.of,
-                    help=flag.help,
-                    **({"action": "append"} if flag.many else {}),
+                    flag.name, metavar=flag.metavar, type=flag.of, help=flag.help, action=action
                 )
             else:
                 parser.add_argument(flag.name, action="store_true", help=flag.help)
