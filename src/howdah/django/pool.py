@@ -64,7 +64,7 @@ def pool_of(wrapper: Any, options: dict[str, Any]) -> Pool:
         name=name,
         budget=budget,
         kwargs=kwargs,
-        configure=wrapper._configure_connection,  # noqa: SLF001  as Django's own pool has it
+        configure=wrapper._configure_connection,
         **options,
     )
 
