@@ -1,4 +1,4 @@
-"""What many connections cost: memory of each, shared memory, and the speed of others' snapshots.
+"""What many connections cost: memory of each, and the speed of others' snapshots.
 
     python bench/connections.py [--rounds 5]
 

@@ -7,7 +7,7 @@ QueuePool with psycopg (with and without pre-ping), asyncpg's, and Django's, in 
 on a server of its own. Speed: one thread or task takes a connection, does SELECT 1, gives
 it back; figures are ratios of medians to psycopg_pool without a check. Faults, each with
 a pool of two: both idle connections are dead; the pool is empty (a wait of one second);
-two connections are taken and forgotten.
+two connections are taken and forgotten. Each fault meets a fresh pool.
 """
 
 from __future__ import annotations
@@ -136,16 +136,16 @@ def async_sides(dsn: str, loop: asyncio.AbstractEventLoop) -> list[Side]:
         await conn.rollback()
         await pool.putconn(conn)
 
-    make = asyncpg.create_pool(
-        host=parts["host"],
-        port=int(parts["port"]),
-        user=parts["user"],
-        database=parts["dbname"],
-        passfile=parts.get("passfile"),
-        min_size=1,
-        max_size=2,
-        loop=loop,
-    )
+    async def asyncpg_opened() -> Any:
+        return await asyncpg.create_pool(
+            host=parts["host"],
+            port=int(parts["port"]),
+            user=parts["user"],
+            database=parts["dbname"],
+            passfile=parts.get("passfile"),
+            min_size=1,
+            max_size=2,
+        )
 
     async def asyncpg_give(pool: Any, conn: Any) -> None:
         await pool.release(conn)
@@ -161,17 +161,13 @@ def async_sides(dsn: str, loop: asyncio.AbstractEventLoop) -> list[Side]:
         ),
         Side(
             "asyncpg",
-            lambda: run(_await(make)),
+            lambda: run(asyncpg_opened()),
             lambda pool: run(pool.acquire(timeout=1)),
             lambda conn: run(conn.fetchval("SELECT 1")),
             lambda pool, conn: run(asyncpg_give(pool, conn)),
             lambda pool: pool.terminate(),
         ),
     ]
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
 
 
 def main() -> None:
@@ -229,23 +225,27 @@ def compare(running: server.Running, requests: int, rounds: int) -> None:
                 side.use(conn)
                 side.give(pool, conn)
             seconds[side.name].append(time.perf_counter() - started)
+    for side in sides:
+        side.close(pools[side.name])
     floor = statistics.median(seconds[base.name])
     print("| pool | time | dead connections | no connection left | two forgotten |")
     print("| --- | ---: | --- | --- | --- |")
     for side in sides:
-        pool = pools[side.name]
         cells = [f"{statistics.median(seconds[side.name]) / floor:.2f}"]
-        cells += [tried(one, side, pool, dsn) for one in (dead, empty, forgotten)]
+        cells += [tried(one, side, dsn) for one in (dead, empty, forgotten)]
         print(f"| {side.name} | {' | '.join(cells)} |", flush=True)
-        with suppress(Exception):
-            side.close(pool)
 
 
-def tried(fault: Callable[..., str], side: Side, pool: Any, dsn: str) -> str:
+def tried(fault: Callable[..., str], side: Side, dsn: str) -> str:
+    """Return what a pool does about a fault; each fault has a pool of its own."""
+    pool = side.open()
     try:
         return fault(side, pool, dsn)
     except Exception as exc:  # noqa: BLE001  it is the result
         return f"{type(exc).__name__}"
+    finally:
+        with suppress(Exception):
+            side.close(pool)
 
 
 def dead(side: Side, pool: Any, dsn: str) -> str:

@@ -33,7 +33,7 @@ SHARED_PER_CONNECTION_BYTES = 50_000
 """Shared memory that grows with each connection: its PGPROC, its share of the lock table.
 
 `postgres -C shared_memory_size` of PostgreSQL 15: 143 MB for 100 connections, 184 for 1,000,
-378 for 5,000, with max_locks_per_transaction = 64; bench/connections.py measures it.
+378 for 5,000, with max_locks_per_transaction = 64, asked for by hand.
 """
 
 ACTIVE_PER_CORE = 4
