@@ -98,15 +98,13 @@ def _has_postgis(server: Running) -> bool:
 
 
 def _judged(mode: str, outcomes: Mapping[str, Mapping[str, Outcome]], tree: Path) -> Verdict:
-    may_differ = {}
-    if mode == "schemas":
-        may_differ = verdict.read_list(_list_for(tree))
+    may_differ = {} if mode == "stock" else verdict.read_list(_list_for(mode, tree))
     return verdict.compare(outcomes["stock"], outcomes[mode], may_differ)
 
 
-def _list_for(tree: Path) -> Path:
+def _list_for(mode: str, tree: Path) -> Path:
     series = ".".join(tree.name.removeprefix("django-").split(".")[:2])
-    path = LISTS / f"{series}.txt"
+    path = LISTS / mode.replace(" ", "-") / f"{series}.txt"
     if not path.exists():
         raise DidNotRun(
             f"There is no list for Django {series}; write {path}, or leave out schemas."
