@@ -39,7 +39,8 @@ def main() -> int:
             for mode in dict.fromkeys(["stock", *options.modes]):
                 started = time.monotonic()
                 last = suite.told_in(part, mode, tree=tree, out=out)
-                if options.stock_of_last and mode == "stock" and last.exists():
+                reused = options.stock_of_last and not options.labels
+                if reused and mode == "stock" and last.exists():
                     outcomes[mode] = suite.read(last)
                 else:
                     outcomes[mode] = suite.run(part, mode, tree=tree, server=server, out=out)
@@ -97,15 +98,13 @@ def _has_postgis(server: Running) -> bool:
 
 
 def _judged(mode: str, outcomes: Mapping[str, Mapping[str, Outcome]], tree: Path) -> Verdict:
-    may_differ = {}
-    if mode == "schemas":
-        may_differ = verdict.read_list(_list_for(tree))
+    may_differ = {} if mode == "stock" else verdict.read_list(_list_for(mode, tree))
     return verdict.compare(outcomes["stock"], outcomes[mode], may_differ)
 
 
-def _list_for(tree: Path) -> Path:
+def _list_for(mode: str, tree: Path) -> Path:
     series = ".".join(tree.name.removeprefix("django-").split(".")[:2])
-    path = LISTS / f"{series}.txt"
+    path = LISTS / mode.replace(" ", "-") / f"{series}.txt"
     if not path.exists():
         raise DidNotRun(
             f"There is no list for Django {series}; write {path}, or leave out schemas."
