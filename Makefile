@@ -21,6 +21,7 @@ demo:
 
 test:
 	@tools/setup all,dev
+	@tools/postgis
 	$(PYTHON) -m pytest -n 2 $(TESTS)
 
 # Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
@@ -69,6 +70,7 @@ bench:
 	$(PYTHON) bench/pools.py
 	$(PYTHON) bench/connections.py
 	$(PYTHON) bench/rebuild.py
+	$(PYTHON) bench/orm.py
 
 clean:
 	@[ ! -x .venv/bin/howdah ] || HOWDAH_DATA=examples/.server/cluster .venv/bin/howdah server stop
