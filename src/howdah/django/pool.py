@@ -4,7 +4,8 @@
 
 Keys of our own: size, budget (a name, or a `howdah.Budget`), limit (of a budget that is not
 there yet), arbiter (the budget's database, where it is another one), priority. The others
-are psycopg_pool's, as in Django's own option (Django 5.1 and newer).
+are psycopg_pool's, as in Django's own option (Django 5.1 and newer). Without a key of our
+own, the pool is Django's own.
 """
 
 from __future__ import annotations
@@ -19,30 +20,32 @@ from howdah.connections.pool import Pool
 
 __all__ = ["Pooled", "pool_of"]
 
+_OURS = {"arbiter", "budget", "limit", "priority", "size"}
 _NOT_LIBPQS = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 
 
 class Pooled:
-    """For a DatabaseWrapper, before Django's own: its pool is a `howdah.Pool`."""
+    """For a DatabaseWrapper, before Django's own: its pool is a `howdah.Pool`, where asked for."""
 
     alias: str
     settings_dict: dict[str, Any]
     _connection_pools: dict[str, Any]
 
     @property
-    def pool(self) -> Pool | None:
+    def pool(self) -> Any:
         """The process's pool of this alias; None where there is no such option."""
         options = self.settings_dict["OPTIONS"].get("pool")
-        if self.alias == "__no_db__" or not options:
+        if not isinstance(options, dict) or not _OURS & options.keys():
+            return super().pool  # type: ignore[misc]
+        if self.alias == "__no_db__":
             return None
         if self.alias not in self._connection_pools:
             if self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
                 raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
-            made = pool_of(self, {} if options is True else dict(options))
+            made = pool_of(self, dict(options))
             # Threads may come here together; the first one's is taken, and none is open yet.
             self._connection_pools.setdefault(self.alias, made)
-        found: Pool = self._connection_pools[self.alias]
-        return found
+        return self._connection_pools[self.alias]
 
 
 def pool_of(wrapper: Any, options: dict[str, Any]) -> Pool:
