@@ -262,10 +262,7 @@ _SIDE_EFFECTS = (
         "it costs: a restart; standbys need at least as much, and first; the lock table and shared "
         "memory grow;"
     ),
-    (
-        "each snapshot looks at all connections, so a pool with fewer of them is faster "
-        "(docs: how many connections can I afford)"
-    ),
+    ("each snapshot looks at all connections (docs: how many connections can I afford)"),
 )
 
 
