@@ -129,15 +129,20 @@ def rebuild_progress(*, quiet: bool) -> Generator[Callable[[RebuildEvent], None]
         from rich.console import Console
 
         console = Console(stderr=True)
-        with console.status("") as status:
+        status = console.status("")
 
-            def show(event: RebuildEvent) -> None:
-                if event.seconds is None:
-                    status.update(f"{event.step}: {event.detail}" if event.detail else event.step)
-                else:
-                    console.print(f"{event.step:<18} {event.seconds:6.2f} s", highlight=False)
+        def show(event: RebuildEvent) -> None:
+            if event.seconds is None:
+                status.update(f"{event.step}: {event.detail}" if event.detail else event.step)
+                status.start()
+            else:
+                status.stop()  # between steps nothing turns: what is printed then stands alone
+                console.print(f"{event.step:<18} {event.seconds:6.2f} s", highlight=False)
 
+        try:
             yield show
+        finally:
+            status.stop()
 
 
 def _tell_step(event: RebuildEvent) -> None:
