@@ -347,6 +347,40 @@ def test_interrupted_waiting_leaves_the_line(budget, python, dsn):
         assert budget.use().line == ()
 
 
+def test_interrupted_at_any_moment_leaves_nothing(budget, python, dsn):
+    with budget.reserve(58), budget.reserve(1) as kept:
+        process = python(
+            """
+            import signal, sys, howdah
+
+            def interrupt(*_):
+                raise KeyboardInterrupt
+
+            signal.signal(signal.SIGALRM, interrupt)
+            budget = howdah.Budget("etl", dsn=sys.argv[1])
+            for slots in (1, 5):  # one is granted at once, five have to wait
+                for step in range(1, 100):
+                    held = None
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, step / 10_000)
+                        held = budget.reserve(slots)
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                    except KeyboardInterrupt:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                    if held is not None:
+                        held.release()
+                    use = budget.use()
+                    if use.held != 59 or use.line:
+                        print(slots, step, use, flush=True)
+            print("done", flush=True)
+            """,
+            dsn,
+        )
+        assert process.stdout.readline() == "done\n"
+        with kept.connect() as conn:  # and what others hold is theirs
+            conn.execute("SELECT 1")
+
+
 def test_plain_roles_share_a_budget_that_is_granted_to_them(server, dsn, ask):
     database = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
     for role in ("howdah_one", "howdah_two"):

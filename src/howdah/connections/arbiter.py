@@ -37,6 +37,7 @@ __all__ = [
     "adopt",
     "ask",
     "free",
+    "keep_only",
     "let_go",
     "look",
     "privileged",
@@ -219,6 +220,23 @@ def free(at: Session, budget: str, reservation: int) -> bool:
         at.conn.execute(_FREE, [reservation, at.space])
         line = at.conn.execute(_LINE, [budget])
     return bool(line.fetchall()[0][0])
+
+
+# What was let go is no longer locked by this session: it stays.
+_KEEP_ONLY = """
+    DELETE FROM howdah.reservations
+     WHERE backend = pg_backend_pid() AND id <> ALL(%(kept)s)
+       AND id %% 2147483648 IN (
+           SELECT objid::bigint FROM pg_catalog.pg_locks
+            WHERE locktype = 'advisory' AND classid = %(space)s::int::oid AND objsubid = 2
+              AND pid = pg_backend_pid())
+    RETURNING pg_advisory_unlock_shared(%(space)s, (id %% 2147483648)::int)
+"""
+
+
+def keep_only(at: Session, reservations: Sequence[int]) -> None:
+    """Free all of this session's slots and places in line but some."""
+    at.conn.execute(_KEEP_ONLY, {"kept": list(reservations), "space": at.space})
 
 
 _UNLOCK = "SELECT pg_advisory_unlock_shared(%s, (%s::bigint %% 2147483648)::int)"

@@ -105,12 +105,17 @@ class Control:
             Refused: The budget has not that many, or the role may not.
             HowdahError: The server cannot be reached.
         """
-        with self._lock:
-            ticket = self._move(lambda at: self._stand(at, request, first_limit))
-            self._tickets[ticket.id] = ticket
-            if not ticket.granted.done():
-                self._look_after(request.budget)
-                self._wake_up()
+        ticket = None
+        try:
+            with self._lock:
+                ticket = self._move(lambda at: self._stand(at, request, first_limit))
+                self._tickets[ticket.id] = ticket
+                if not ticket.granted.done():
+                    self._look_after(request.budget)
+                    self._wake_up()
+        except BaseException:  # interrupted, perhaps where the row is there and its id not told
+            self._drop_stray(ticket)
+            raise
         return ticket
 
     def ask_again(self, ticket: Ticket) -> None:
@@ -189,6 +194,18 @@ class Control:
         if granted:
             ticket.resolve()
         return ticket
+
+    def _drop_stray(self, ticket: Ticket | None) -> None:
+        with self._lock:
+            if ticket is not None:
+                self._tickets.pop(ticket.id, None)
+            if self._session is None:
+                return
+            try:
+                arbiter.keep_only(self._session, list(self._tickets))
+            except (psycopg.Error, HowdahError) as exc:  # then the row goes with the session
+                logger.info("budgets: %s; connecting anew", exc)
+                self._disconnect()
 
     def _move(self, work: Callable[[Session], T]) -> T:
         """Do something at the server; once more where the connection turns out to be lost."""
