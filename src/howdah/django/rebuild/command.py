@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from howdah.django.rebuild import clean, guard, text
+from howdah.django.rebuild import clean, guard, missing, text
 from howdah.django.rebuild.databases import connect, find_databases
 from howdah.django.rebuild.events import Event, OnEvent
 from howdah.django.rebuild.options import Options
@@ -41,6 +41,7 @@ def perform(given: Mapping[str, Any], *, say: Say, on_event: OnEvent) -> None:
     elif given.get("undo"):
         _undo(options, as_json=as_json, say=say)
     elif given.get("plan"):
+        missing.check_existing(options.databases)
         plan = plan_rebuild(options)
         _show(text.plan_object(plan), text.plan_lines(plan), as_json=as_json, say=say)
         guard.check(plan)

@@ -124,15 +124,11 @@ def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
         UsageError: An alias is unknown.
         NoDatabase: A server does not let us in.
     """
-    aliases = [alias for alias in connections if connections[alias].vendor == "postgresql"]
-    if unknown := sorted(set(chosen) - set(aliases)):
-        raise UsageError(
-            f"DATABASES has no PostgreSQL alias {unknown[0]!r}.",
-            next_step=f"Choose one of: {', '.join(aliases)}.",
-        )
+    aliases = chosen_aliases()
+    wanted = set(chosen_aliases(chosen))
     found: dict[tuple[int, int], Database] = {}
     for alias in aliases:
-        dsn = Dsn(_conninfo(alias), origin=f"alias {alias!r}")
+        dsn = Dsn(conninfo_of(alias), origin=f"alias {alias!r}")
         with connect(dsn.conninfo, alias) as conn:
             facts = pg.fetch_one(conn, Facts, _FACTS)
             assert facts is not None  # noqa: S101 - we are connected to a database
@@ -146,7 +142,22 @@ def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
             found[key] = Database(
                 before.facts, (*before.aliases, alias), (*before.search_paths, path), before.dsn
             )
-    return [one for one in found.values() if not chosen or set(chosen) & set(one.aliases)]
+    return [one for one in found.values() if wanted & set(one.aliases)]
+
+
+def chosen_aliases(chosen: Sequence[str] = ()) -> list[str]:
+    """Return those aliases of DATABASES that are PostgreSQL's, or the chosen ones of them.
+
+    Raises:
+        UsageError: An alias is unknown.
+    """
+    aliases = [alias for alias in connections if connections[alias].vendor == "postgresql"]
+    if unknown := sorted(set(chosen) - set(aliases)):
+        raise UsageError(
+            f"DATABASES has no PostgreSQL alias {unknown[0]!r}.",
+            next_step=f"Choose one of: {', '.join(aliases)}.",
+        )
+    return [alias for alias in aliases if not chosen or alias in chosen]
 
 
 @contextmanager
@@ -189,6 +200,7 @@ def _point(alias: str, name: str) -> None:
     connection.settings_dict["NAME"] = name
 
 
-def _conninfo(alias: str) -> str:
+def conninfo_of(alias: str) -> str:
+    """Return how Django connects to an alias."""
     params: dict[str, Any] = connections[alias].get_connection_params()
     return make_conninfo(**{key: value for key, value in params.items() if key not in _OURS})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -11,12 +11,12 @@ import psycopg
 from psycopg import Connection
 
 from howdah import pg
-from howdah.django.rebuild import build, carry, guard, inplace, store, swap
+from howdah.django.rebuild import build, carry, guard, inplace, missing, store, swap
 from howdah.django.rebuild.carry import Carried
 from howdah.django.rebuild.databases import connect
 from howdah.django.rebuild.events import Clock, OnEvent
 from howdah.django.rebuild.options import Options
-from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild
+from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild, project_rules
 from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 from howdah.django.rebuild.store import Kept
 from howdah.errors import HowdahError
@@ -34,10 +34,11 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
         HowdahError: A step failed; the live databases are as before.
     """
     clock = Clock(on_event)
-    with clock.step("plan"):
-        plan = plan_rebuild(options)
-        guard.check(plan)
     with ExitStack() as stack:
+        with clock.step("plan") as tell:
+            stack.enter_context(_existing(options, tell))
+            plan = plan_rebuild(options)
+            guard.check(plan)
         live = {one.name: stack.enter_context(_held(one, options)) for one in plan.databases}
         aside = [one for one in plan.databases if one.strategy == "aside"]
         reports = _aside(plan, aside, live, clock) if aside else []
@@ -45,6 +46,17 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
             if one.strategy == "in place":
                 reports.append(inplace.rebuild(plan, one, live[one.name], clock))
     return RebuildReport(tuple(reports), clock.total(), clock.steps)
+
+
+@contextmanager
+def _existing(options: Options, tell: Callable[[str], None]) -> Generator[None]:
+    """Make the databases that do not exist yet."""
+    found = missing.missing_databases(options.databases)
+    missing.check_allowed(found, (*project_rules().allow, *options.allow))
+    for one in found:
+        tell(f"{one.name} does not exist yet: it is made")
+    with missing.made(found):
+        yield
 
 
 @contextmanager
