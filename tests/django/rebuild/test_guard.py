@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -149,3 +150,24 @@ def test_models_without_migration_files_are_built_too(small):
     small.rebuild("--from-models")
 
     assert small.ask("SELECT name FROM shop.shop_item ORDER BY id") == ["cup", "plate"]
+
+
+def test_models_ahead_of_their_migrations_are_told(small):
+    small.write("shop/models.py", "    price = ", "    origin = models.TextField()\n    price = ")
+
+    assert "Perhaps it is that the models of shop have" in small.rebuild(code=1)
+    small.configure(fixtures=[])
+    for said in (small.rebuild("--plan"), small.rebuild()):
+        assert "the models of shop have what no migration makes (Add field origin to item;" in said
+    [drift] = small.report()["drift"]
+    assert drift["app"] == "shop"
+    assert "Add field origin to item" in drift["changes"]
+    assert "note:" not in small.rebuild("--from-models")
+
+
+def test_app_without_a_migrations_folder_is_told(small):
+    shutil.rmtree(small.folder / "shop" / "migrations")
+    small.configure(fixtures=[])
+
+    assert "shop has models and no migrations folder" in small.rebuild("--plan")
+    assert "note:" not in small.rebuild("--from-models", "--plan")

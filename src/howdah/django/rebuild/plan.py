@@ -13,6 +13,7 @@ from howdah import pg
 from howdah.django.rebuild import installed, layout, store
 from howdah.django.rebuild.databases import Database, connect, find_databases
 from howdah.django.rebuild.digest import digest_of, migrations_folder
+from howdah.django.rebuild.drift import Drift, find_drift
 from howdah.django.rebuild.installed import Extension
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.rules import Rules, rules_of
@@ -95,12 +96,14 @@ class RebuildPlan:
         databases: Physical ones, in the order of the settings.
         migrations: Where the tables come from.
         keep_old: How many replaced generations stay.
+        drift: Apps whose models are ahead of their migrations, where these make the tables.
     """
 
     databases: tuple[DatabasePlan, ...]
     options: Options
     rules: Rules
     keep_old: int
+    drift: tuple[Drift, ...]
 
 
 _TABLES = """
@@ -134,7 +137,8 @@ def plan_rebuild(options: Options, rules: Rules | None = None) -> RebuildPlan:
             next_step="Choose another settings module with --settings.",
         )
     keep_old = rules.keep_old if options.keep_old is None else options.keep_old
-    return RebuildPlan(tuple(found), options, rules, keep_old)
+    drift = () if options.migrations == "from models" else find_drift()
+    return RebuildPlan(tuple(found), options, rules, keep_old, drift)
 
 
 def project_rules() -> Rules:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from howdah.django.rebuild.drift import Drift
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseReport:
@@ -32,8 +34,10 @@ class RebuildReport:
     Attributes:
         seconds: All of it took.
         steps: How long each step took, in seconds.
+        drift: Apps whose models are ahead of the migrations that made their tables.
     """
 
     databases: tuple[DatabaseReport, ...]
     seconds: float
     steps: dict[str, float] = field(default_factory=dict)
+    drift: tuple[Drift, ...] = ()

@@ -14,6 +14,7 @@ from howdah import pg
 from howdah.django.rebuild import build, carry, guard, inplace, missing, store, swap
 from howdah.django.rebuild.carry import Carried
 from howdah.django.rebuild.databases import connect
+from howdah.django.rebuild.drift import blamed
 from howdah.django.rebuild.events import Clock, OnEvent
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild, project_rules
@@ -45,7 +46,7 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
         for one in plan.databases:
             if one.strategy == "in place":
                 reports.append(inplace.rebuild(plan, one, live[one.name], clock))
-    return RebuildReport(tuple(reports), clock.total(), clock.steps)
+    return RebuildReport(tuple(reports), clock.total(), clock.steps, plan.drift)
 
 
 @contextmanager
@@ -128,7 +129,8 @@ def _built(
             for one in todo:
                 store.prune(live[one.name], one.name, kept_results=plan.rules.kept_results)
         with clock.step("build") as tell, build.scratch(todo) as made:
-            build.build(plan, todo, made, tell)
+            with blamed(plan.drift):
+                build.build(plan, todo, made, tell)
             with clock.step("keep"), ThreadPoolExecutor(len(todo)) as threads:
                 kept = threads.map(lambda one: build.keep(one, made[one.name], plan.rules), todo)
                 results = dict(zip([one.name for one in todo], kept, strict=True))

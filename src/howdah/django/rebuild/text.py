@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from howdah.django.rebuild.clean import Leftover
+from howdah.django.rebuild.drift import REMEDY, Drift
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
 from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 
@@ -19,7 +20,7 @@ def plan_lines(plan: RebuildPlan) -> list[str]:
     lines = []
     for one in plan.databases:
         lines += [*_plan_lines(one, plan), ""]
-    return lines[:-1]
+    return [*lines[:-1], *_drift_lines(plan.drift)]
 
 
 def plan_object(plan: RebuildPlan) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def plan_object(plan: RebuildPlan) -> dict[str, Any]:
     return {
         "migrations": plan.options.migrations,
         "keep_old": plan.keep_old,
+        "drift": [asdict(one) for one in plan.drift],
         "databases": [
             {
                 "name": one.name,
@@ -55,6 +57,7 @@ def report_lines(report: RebuildReport) -> list[str]:
     lines = []
     for one in report.databases:
         lines += _report_lines(one)
+    lines += _drift_lines(report.drift)
     steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
     return [*lines, f"done in {report.seconds:.2f} s ({steps})"]
 
@@ -120,6 +123,10 @@ def _plan_lines(one: DatabasePlan, plan: RebuildPlan) -> list[str]:
         if len(unknown) > _SHOWN:
             lines.append(f"    and {len(unknown) - _SHOWN} more")
     return lines
+
+
+def _drift_lines(drift: Sequence[Drift]) -> list[str]:
+    return [*(f"note: {one}" for one in drift), f"  run: {REMEDY}"] if drift else []
 
 
 def _schema(schema: str, one: DatabasePlan) -> str:
