@@ -152,6 +152,20 @@ def test_models_without_migration_files_are_built_too(small):
     assert small.ask("SELECT name FROM shop.shop_item ORDER BY id") == ["cup", "plate"]
 
 
+def test_migrations_that_say_the_same_are_not_written_anew(small):
+    small.rebuild("--remake-migrations", "--drop-migrations", "shop")
+    files = small.folder / "shop" / "migrations"
+    before = {path.name: path.read_text() for path in files.glob("*.py")}
+    [copy] = (small.folder / ".howdah").glob("migrations-*")
+
+    again = small.report("--remake-migrations")
+
+    assert {path.name: path.read_text() for path in files.glob("*.py")} == before
+    assert list((small.folder / ".howdah").glob("migrations-*")) == [copy]
+    assert again["databases"][0]["was_kept"]
+    assert small.report()["databases"][0]["was_kept"]
+
+
 def test_models_ahead_of_their_migrations_are_told(small):
     small.write("shop/models.py", "    price = ", "    origin = models.TextField()\n    price = ")
 

@@ -63,7 +63,7 @@ def digest_of(
             "aliases": [_alias(alias) for alias in database.aliases],
             "search_paths": database.search_paths,
             "role": facts.role,
-            "migrations": options.migrations,
+            "from models": options.migrations == "from models",
             "rules": [rules.fixtures, rules.before_sql, rules.after_sql, rules.after],
         },
     )
