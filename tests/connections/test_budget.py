@@ -332,7 +332,9 @@ def test_interrupted_waiting_leaves_the_line(budget, python, dsn):
     with budget.reserve(60):
         process = python(
             """
-            import sys, howdah
+            import signal, sys, howdah
+            # Where the tests run in the background, Ctrl-C's signal is ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 howdah.Budget("etl", dsn=sys.argv[1]).reserve(5)
             except KeyboardInterrupt:

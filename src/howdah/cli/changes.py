@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from howdah.server.change import ChangePlan, ChangeResult, Event, Step
 
-__all__ = ["carry_out", "restarting", "show_plan", "table"]
+__all__ = ["carry_out", "restarting", "show_plan"]
 
 NEEDS_PERSON = 4
 
@@ -80,15 +80,6 @@ def show_plan(plan: ChangePlan) -> None:
         click.echo(f"written by {plan.way}{wins}; the server is run by {plan.runner.label}")
     for note in plan.notes:
         click.echo(f"note: {note}")
-
-
-def table(rows: Sequence[Sequence[object]], *, gap: str = "  ") -> list[str]:
-    """Return rows as lines, in columns as wide as they need."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        gap.join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
-    ]
 
 
 def _wish(step: Step) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from howdah.cli import changes, options
+from howdah.connections.text import table
 
 if TYPE_CHECKING:
     from howdah.server.drift import Drift
@@ -53,7 +54,7 @@ def show(
         click.echo(json.dumps([asdict(each) for each in found]))
         return
     rows = [(each.name, each.shown, each.source, _place(each)) for each in found]
-    for line in changes.table([("setting", "value", "from", "where"), *rows]):
+    for line in table([("setting", "value", "from", "where"), *rows]):
         click.echo(line)
 
 
@@ -121,7 +122,7 @@ def history(dsn: str | None, settings: str | None, alias: str | None, *, as_json
         return
     head = ("", "when", "who", "state", "what", "why")
     rows = [row for each in found for row in _history_rows(each)]
-    for line in changes.table([head, *rows]) if rows else ["no changes yet"]:
+    for line in table([head, *rows]) if rows else ["no changes yet"]:
         click.echo(line)
 
 
@@ -194,7 +195,7 @@ def _show_one(found: Setting, places: list[FilePlace] | None, *, as_json: bool) 
         ("waits", "for a restart" if found.pending_restart else "for nothing"),
     ]
     click.echo(f"{found.name}: {found.description}")
-    for line in changes.table(rows):
+    for line in table(rows):
         click.echo(f"  {line}")
     for index, place in enumerate(lines):
         wins = "wins" if index == len(lines) - 1 else "is overridden"
@@ -233,7 +234,7 @@ def _drift_lines(found: list[Drift]) -> list[str]:
         )
         for each in found
     ]
-    return changes.table([head, *rows])
+    return table([head, *rows])
 
 
 def _history_rows(entry: Entry) -> list[tuple[object, ...]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import click
 
 from howdah.cli import changes, options, slots
@@ -34,23 +31,25 @@ def connections(
     """Show who holds the connection slots, and how many are left for this role."""
     if ctx.invoked_subcommand:
         return
-    from howdah import pg
-    from howdah.connections.usage import usage
-    from howdah.errors import NoDatabase
-
     database = options.chosen(dsn, settings, alias)
-    try:
-        with pg.connect(database.conninfo, application_name="howdah connections") as conn:
-            if watch:
-                from howdah.cli.watch import run
+    from howdah.connections.usage import Usage, usage_or_refusal
 
-                run(conn)
-                return
-            found = usage(conn)
-    except NoDatabase:
-        _explain_refusal(database.conninfo, as_json=as_json)
-        raise
-    slots.show_usage(found, show_all=show_all, as_json=as_json)
+    found = usage_or_refusal(database.conninfo)
+    if not isinstance(found, Usage):
+        slots.show_refusal(found, as_json=as_json)
+        raise click.exceptions.Exit(_FINDINGS)
+    if watch:
+        _watch(database.conninfo)
+    else:
+        slots.show_usage(found, show_all=show_all, as_json=as_json)
+
+
+def _watch(conninfo: str) -> None:
+    from howdah import pg
+    from howdah.cli.watch import run
+
+    with pg.connect(conninfo, application_name="howdah connections") as conn:
+        run(conn)
 
 
 @connections.command()
@@ -165,17 +164,3 @@ def plan(
     fleet_view.show_fleet(found, host=host, port=port, database=database, as_json=as_json)
     if found.verdict != "fits":
         raise click.exceptions.Exit(_FINDINGS)
-
-
-def _explain_refusal(conninfo: str, *, as_json: bool) -> None:
-    """Where the server is there and has no slot for us, say which limit it was, and exit."""
-    from howdah.connections.refusal import NO_SLOT, refusal
-
-    found = refusal(conninfo)
-    if found is None or found.sqlstate != NO_SLOT:
-        return
-    if as_json:
-        click.echo(json.dumps({"refused": asdict(found)}))
-    else:
-        slots.show_refusal(found)
-    raise click.exceptions.Exit(_FINDINGS)

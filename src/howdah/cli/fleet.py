@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from howdah.cli.changes import table
+from howdah.connections.text import table
 
 if TYPE_CHECKING:
     from howdah.connections.fleet import Fleet, FleetPlan

@@ -136,7 +136,7 @@ def _outcome_lines(kept: bool, plan: Plan, waiting: Sequence[str]) -> list[str]:
 
 
 def _show_measured(measured: Sequence[Measured]) -> None:
-    from howdah.cli.changes import table
+    from howdah.connections.text import table
 
     if not measured:
         return

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from howdah.cli import slots
-from howdah.cli.changes import table
+from howdah.connections.text import bar, session_rows, table
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -150,12 +149,12 @@ def lines(found: Usage, state: State, width: int, height: int) -> list[str]:
     """Return the screen: at most `height` lines of at most `width` characters."""
     held = found.slots
     top = [
-        f"{slots.bar(held, min(60, width - 30))} {held.used} of {held.limit}, {held.left} left",
+        f"{bar(held, min(60, width - 30))} {held.used} of {held.limit}, {held.left} left",
         f"sorted by {state.sort}" + (f", only {state.filter!r}" if state.filter else ""),
     ]
     rows = shown(state, found.sessions)
     head = ("pid", "role", "database", "application", "host", "state", "for", "in tx", "age")
-    body = table([(*head, "waits for", "query"), *slots.session_rows(rows)])
+    body = table([(*head, "waits for", "query"), *session_rows(rows)])
     room = max(1, height - len(top) - 2)
     selected = min(state.selected, max(0, len(rows) - 1))
     first = max(0, selected - room + 1)

@@ -14,6 +14,8 @@ from typing import Any
 from psycopg import Connection, errors
 
 from howdah import pg
+from howdah.connections.refusal import NO_SLOT, Refusal, refusal
+from howdah.errors import NoDatabase
 
 __all__ = [
     "Background",
@@ -25,6 +27,7 @@ __all__ = [
     "holders_of",
     "terminate",
     "usage",
+    "usage_or_refusal",
 ]
 
 
@@ -252,6 +255,22 @@ def usage(conn: Connection[Any]) -> Usage:
     background = pg.fetch_all(conn, Background, _BACKGROUND) if sees_all else []
     grant = None if sees_all else _grant(conn, slots.role)
     return Usage(slots, holders_of(sessions), sessions, tuple(background), not sees_all, grant)
+
+
+def usage_or_refusal(conninfo: str) -> Usage | Refusal:
+    """Connect and return who holds the slots, or why the server has none for us.
+
+    Raises:
+        NoDatabase: It does not let us in for another reason.
+    """
+    try:
+        with pg.connect(conninfo, application_name="howdah connections") as conn:
+            return usage(conn)
+    except NoDatabase:
+        refused = refusal(conninfo)
+        if refused is None or refused.sqlstate != NO_SLOT:
+            raise
+        return refused
 
 
 def _grant(conn: Connection[Any], role: str) -> str:
