@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -224,6 +227,47 @@ def test_running_transaction_is_waited_for(own):
     assert any(event.step == "drain" for event in events)
     assert result.restarted.ended_transactions == 1
     set_value(own.conninfo(), "max_connections", None, restart=True)
+
+
+@pytest.mark.parametrize("moment", ["drain", "down", "verify"])
+def test_ctrl_c_leaves_the_server_up_and_as_before(own, moment):
+    before, limit = auto_conf(own), show(own.conninfo(), "max_connections")
+    busy = psycopg.connect(own.conninfo())
+    busy.execute("SELECT 1")
+    drain = "60" if moment == "drain" else "0"
+    command = ["config", "set", "max_connections", "81", "--restart", "--drain", drain]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "howdah", *command, "--dsn", own.conninfo()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    word = "transactions run" if moment == "drain" else "restart"
+    while word not in process.stderr.readline():
+        assert process.poll() is None
+    if moment != "drain":
+        wait_until_gone(own, back=moment == "verify")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    busy.close()
+
+    assert process.returncode != 0, said
+    assert auto_conf(own) == before
+    assert show(own.conninfo(), "max_connections") == limit
+    with pg.connect(own.conninfo()) as conn:
+        assert history(conn)[0].state == "rolled back"
+        assert not conn.execute("SELECT name FROM pg_settings WHERE pending_restart").fetchall()
+
+
+def wait_until_gone(own, *, back):
+    first = (own.data_dir / "postmaster.pid").read_text().splitlines()[0]
+    while True:
+        try:
+            now = (own.data_dir / "postmaster.pid").read_text().splitlines()[0]
+        except (FileNotFoundError, IndexError):
+            now = None
+        if now != first and (now or not back):
+            return
+        time.sleep(0.001)
 
 
 def test_plain_role_writes_our_include_file_where_it_runs_as_the_server_does(own, conn):

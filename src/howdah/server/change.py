@@ -181,7 +181,12 @@ def _carried_out(
     if not restart or not plan.runner.can_restart or kept is None:
         return "pending restart", None
     wishes = {s.name: s.after for s in plan.steps if s.after is not None}
-    return "done", restarting.restart(conn, plan.runner, kept, wishes, drain_s, on_event)
+    try:
+        return "done", restarting.restart(conn, plan.runner, kept, wishes, drain_s, on_event)
+    except BaseException:
+        if not conn.closed:  # it was interrupted before the server was stopped
+            _take_back(conn, plan, written)
+        raise
 
 
 def _next_step(plan: ChangePlan, state: State) -> str | None:

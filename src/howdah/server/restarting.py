@@ -142,13 +142,14 @@ def restart(
             _check_values(new, wishes)
             seconds = time.monotonic() - begun
             return Restarted(seconds, before, _sessions_back(new, before), running)
-    except HowdahError as exc:
+    except BaseException as exc:
+        cause = exc.message if isinstance(exc, HowdahError) else "The restart was interrupted."
         on_event(Event("put back", "the former configuration"))
-        _put_back(runner, runner.local, kept, in_force, exc)
+        _put_back(runner, runner.local, kept, in_force, cause)
         with _connected(address):
             down = time.monotonic() - begun
         raise ServerFailed(
-            f"{exc.message} The former configuration was put back, and the server runs with it "
+            f"{cause} The former configuration was put back, and the server runs with it "
             f"again after {down:.1f} s.",
             next_step="Choose another value.",
         ) from exc
@@ -261,32 +262,25 @@ def _put_back(
     server: LocalServer,
     kept: Kept,
     in_force: Mapping[str, str],
-    cause: HowdahError,
+    cause: str,
 ) -> None:
     """Start with the files of before; if that fails, with the values that were in force."""
     _restore(kept, server)
     try:
-        _start(runner)
+        _run(runner)
     except HowdahError:
         # Somebody else's change waited for a restart too, and does not start either.
         text = kept.texts[server.data / AUTO_CONF] or ""
         lines = "".join(includefile.conf_line(name, value) for name, value in in_force.items())
         _restore(Kept({server.data / AUTO_CONF: f"{text}\n{lines}"}), server)
         try:
-            _start(runner)
+            _run(runner)
         except HowdahError as exc:
             raise ServerFailed(
-                f"THE SERVER IS DOWN. {cause.message} It does not start with the former "
+                f"THE SERVER IS DOWN. {cause} It does not start with the former "
                 f"configuration either: {exc.message}",
                 next_step=f"The files are as before; mend what is named, and then: {runner.words}",
             ) from exc
-
-
-def _start(runner: Runner) -> None:
-    if runner.kind == "howdah" and runner.local is not None:
-        cluster.start(runner.local.data)
-    else:
-        _run(runner)
 
 
 def _restore(kept: Kept, server: LocalServer) -> None:
