@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from howdah.connections.pool import Pool
     from howdah.connections.poolasync import AsyncPool
     from howdah.connections.poolstats import PoolTimeout
+    from howdah.connections.share import Share
     from howdah.errors import HowdahError
     from howdah.loading import (
         AsyncWriter,
@@ -44,6 +45,7 @@ __all__ = [
     "PoolTimeout",
     "ReaderOptions",
     "Reservation",
+    "Share",
     "TaskTimedOut",
     "WorkerDied",
     "Writer",
@@ -60,6 +62,7 @@ _HOMES = {
     "Pool": "howdah.connections.pool",
     "PoolTimeout": "howdah.connections.poolstats",
     "Reservation": "howdah.connections.budget",
+    "Share": "howdah.connections.share",
 }
 
 

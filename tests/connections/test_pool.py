@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import psycopg
 import psycopg_pool
@@ -161,10 +162,67 @@ def test_replaced_connections_never_exceed_the_reservation(budget, dsn, backends
 
 def test_the_size_may_come_from_the_environment(dsn, monkeypatch):
     monkeypatch.setenv("HOWDAH_POOL_SIZE", "7")
-    assert howdah.Pool(dsn).max_size == 7
+    assert howdah.Pool(dsn).stats().size == 7
     monkeypatch.setenv("HOWDAH_POOL_SIZE", "many")
     with pytest.raises(UsageError, match="not a number"):
         howdah.Pool(dsn)
+
+
+def test_a_pool_without_a_size_takes_its_share_of_the_servers_slots(dsn, monkeypatch):
+    monkeypatch.setenv("HOWDAH_NODES", "12")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    with psycopg.connect(dsn) as conn:
+        limit = int(conn.execute("SHOW max_connections").fetchone()[0])
+    with howdah.Pool(dsn) as pool:
+        with pool.connection():
+            pass
+        stats = pool.stats()
+        assert stats.size == pool.max_size == (limit - 3 - 5) // 36
+        assert stats.size_from.endswith("divided by 12 nodes x 3 processes, 10 at most")
+        with pytest.raises(Refused), pool.reserve(stats.size + 1):
+            pass
+    with howdah.Pool(dsn, size=howdah.Share(threads=4)) as pool:
+        assert pool.stats().size == 4  # more would be of no use
+
+
+def test_a_share_is_of_the_least_limit_that_binds_the_role(dsn, ask, server):
+    role = f"share_{os.getpid()}"
+    ask(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 17")
+    plain = psycopg.conninfo.make_conninfo(
+        dsn, host="127.0.0.1", port=server.port, user=role, password="x"
+    )
+    try:
+        pools = [howdah.Pool(plain, size=howdah.Share(2, 2)) for _ in range(4)]
+        with ExitStack() as stack:
+            for pool in pools:
+                stack.enter_context(pool)
+            for pool in pools:  # all that they have, together
+                stack.enter_context(pool.reserve(pool.stats().size))
+            assert [pool.stats().connections for pool in pools] == [3] * 4
+            database = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+            ask(f"ALTER DATABASE {database} CONNECTION LIMIT 14")
+            with howdah.Pool(plain, size=howdah.Share(3, 1)) as one:
+                assert one.stats().size == 3
+    finally:
+        ask(f"DROP ROLE {role}")
+
+
+def test_a_share_under_a_budget_is_of_the_budget(budget, dsn):
+    with howdah.Pool(dsn, size=howdah.Share(8, 1, threads=20), budget=budget) as pool:
+        assert (pool.stats().size, budget.use().held) == (7, 7)
+        assert "60 slots in the budget 'etl'" in pool.stats().size_from
+
+
+def test_more_pools_than_slots_have_one_each_and_a_warning(dsn, caplog):
+    with howdah.Pool(dsn, size=howdah.Share(500, 4)) as pool:
+        assert pool.stats().size == 1
+    assert "a pooler is due" in caplog.text
+
+
+def test_a_share_of_a_server_that_is_not_there_is_an_error_that_says_why():
+    pool = howdah.Pool("host=127.0.0.1 port=1", timeout=0.5)
+    with pytest.raises(howdah.PoolTimeout, match="could not connect"), pool.connection():
+        pass
 
 
 def test_a_forked_process_is_told_to_open_its_own(pool):
@@ -182,6 +240,11 @@ def test_a_forked_process_is_told_to_open_its_own(pool):
 
 def test_tasks_have_the_same(dsn, budget):
     async def main():
+        async with (
+            howdah.AsyncPool(dsn, size=howdah.Share(10, 2)) as pool,
+            pool.reserve(4, timeout=10) as conns,
+        ):
+            assert (len(conns), pool.stats().size) == (4, 4)
         async with howdah.AsyncPool(dsn, size=4, budget=budget, name="tasks") as pool:
             async with pool.connection() as conn:
                 assert await (await conn.execute("SELECT 1")).fetchone() == (1,)

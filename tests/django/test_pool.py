@@ -26,6 +26,34 @@ sys.stdin.read()
 """
 
 
+SHARE = """
+import sys, django, psycopg
+from django.conf import settings
+parts = psycopg.conninfo.conninfo_to_dict(sys.argv[1])
+settings.configure(INSTALLED_APPS=["howdah.django"], DATABASES={"default": {
+    "ENGINE": "howdah.django.postgresql", "NAME": parts["dbname"], "USER": parts["user"],
+    "HOST": parts["host"], "PORT": parts["port"],
+    "OPTIONS": {"passfile": parts.get("passfile", ""), "pool": {"nodes": 15, "processes": 2}}}})
+django.setup()
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute("SHOW max_connections")
+    print(cursor.fetchone()[0], connection.connection._pool.stats().size)
+"""
+
+
+def test_pool_of_a_project_takes_its_share(dsn):
+    import django
+
+    if django.VERSION < (5, 1):
+        pytest.skip("Django has the option pool since 5.1")
+    said = subprocess.run(
+        [sys.executable, "-c", SHARE, dsn], capture_output=True, text=True, check=True
+    ).stdout
+    limit, size = map(int, said.split())
+    assert size == (limit - 3 - 5) // 30
+
+
 def start(dsn, limit):
     return subprocess.Popen(
         [sys.executable, "-c", PROJECT, dsn, str(limit)],

@@ -44,7 +44,7 @@ def fleet_from(
 def target(
     max_connections: int | None, dsn: str | None, settings: str | None, alias: str | None
 ) -> tuple[str, int, str, int]:
-    """Return host, port, database, and the slots for ordinary roles to plan with."""
+    """Return host, port, database, and the slots of the role to plan with."""
     if max_connections is not None:
         return "127.0.0.1", 5432, "app", max_connections
     from howdah import pg
@@ -53,7 +53,7 @@ def target(
 
     with pg.connect(options.chosen(dsn, settings, alias).conninfo) as conn:
         found = usage(conn).slots
-        return conn.info.host, conn.info.port, found.database, found.ordinary
+        return conn.info.host, conn.info.port, found.database, found.plannable
 
 
 def show_fleet(plan: FleetPlan, *, host: str, port: int, database: str, as_json: bool) -> None:
@@ -77,7 +77,7 @@ def fleet_lines(plan: FleetPlan) -> list[str]:
     fleet = plan.fleet
     shape = f"{fleet.nodes} nodes x {fleet.processes} processes"
     rows = [
-        ("slots for ordinary roles", plan.slots, ""),
+        ("slots for the role", plan.slots, "less what is reserved; its own limit where it has one"),
         ("kept free", -plan.kept, "for people, migrations, monitoring"),
         ("= for the fleet", plan.available, ""),
         ("the fleet at rest", plan.at_rest, f"{shape} x {fleet.pool_min}"),
@@ -100,6 +100,11 @@ def _fits(plan: FleetPlan) -> list[str]:
 def _smaller(plan: FleetPlan) -> list[str]:
     return [
         f"it does not fit as it is; pools of at most {plan.fitting_pool} a process do",
+        (
+            "howdah.Pool takes that size by itself where the environment has "
+            f"HOWDAH_NODES={plan.fleet.nodes} HOWDAH_PROCESSES={plan.fleet.processes} "
+            f"HOWDAH_THREADS={plan.fleet.threads}"
+        ),
         (
             "or share the slots between the nodes with a Budget: howdah.Budget(name, "
             f"limit={plan.available})"

@@ -118,10 +118,10 @@ class Budget:
         ticket = self._ask(slots, purpose, priority)
         try:
             ticket.granted.result(timeout_s)
+            return Reservation(self, self._control, ticket)  # an interrupt may come as it is made
         except BaseException as exc:  # noqa: BLE001  raised again, or what says more
             error = self._given_up(ticket, exc, timeout_s)
             raise error from error.__cause__
-        return Reservation(self, self._control, ticket)
 
     async def reserve_async(
         self,

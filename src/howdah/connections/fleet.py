@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from howdah.errors import UsageError
 
-__all__ = ["Fleet", "FleetPlan", "fleet_of_django", "parse_pool", "pgbouncer_ini", "plan_fleet"]
+__all__ = [
+    "Fleet",
+    "FleetPlan",
+    "fleet_of_django",
+    "parse_pool",
+    "pgbouncer_ini",
+    "plan_fleet",
+    "workers_of",
+]
 
 Verdict = Literal["fits", "smaller pools fit", "pooler"]
 
@@ -61,7 +69,7 @@ class FleetPlan:
 
     Attributes:
         fleet: What was asked for.
-        slots: Slots for ordinary roles: max_connections less both reserves.
+        slots: For the role: max_connections less both reserves, or its own limit.
         kept: Slots that stay free.
         available: What the fleet may have: `slots` less `kept`.
         at_rest: Slots that it holds when nothing happens.
@@ -91,7 +99,7 @@ def plan_fleet(fleet: Fleet, slots: int, *, kept: int = KEPT) -> FleetPlan:
 
     Args:
         fleet: The nodes and their pools.
-        slots: For ordinary roles: max_connections less both reserves.
+        slots: For the role: max_connections less both reserves, or its own limit.
         kept: How many stay free.
 
     Raises:
@@ -196,16 +204,25 @@ def fleet_of_django(
         environ: WEB_CONCURRENCY and GUNICORN_CMD_ARGS, as gunicorn and uvicorn
             read them; CELERY_CONCURRENCY is added to the processes.
     """
-    arguments = _gunicorn(environ.get("GUNICORN_CMD_ARGS", ""))
-    workers = arguments.get("workers") or int(environ.get("WEB_CONCURRENCY") or 1)
-    threads = arguments.get("threads") or 1
-    processes = workers + int(environ.get("CELERY_CONCURRENCY") or 0)
+    processes, known = workers_of(environ)
+    threads = known or 1
     pool = (entry.get("OPTIONS") or {}).get("pool")
     if not pool:
         return Fleet(nodes, processes, threads, 0, threads)
     sizes = pool if isinstance(pool, Mapping) else {}
     low = int(sizes.get("min_size", _DJANGO_POOL[0]))
     return Fleet(nodes, processes, threads, low, int(sizes.get("max_size") or low))
+
+
+def workers_of(environ: Mapping[str, str] = os.environ) -> tuple[int, int | None]:
+    """Return a node's processes, and the threads of each where they are known.
+
+    Args:
+        environ: Where gunicorn, uvicorn and celery read them; see `fleet_of_django`.
+    """
+    arguments = _gunicorn(environ.get("GUNICORN_CMD_ARGS", ""))
+    workers = arguments.get("workers") or int(environ.get("WEB_CONCURRENCY") or 1)
+    return workers + int(environ.get("CELERY_CONCURRENCY") or 0), arguments.get("threads")
 
 
 _GUNICORN = {"-w": "workers", "--workers": "workers", "--threads": "threads"}

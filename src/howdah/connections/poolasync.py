@@ -13,8 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import psycopg
 import psycopg_pool
 from psycopg import AsyncConnection
+from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from howdah.connections import pooling
@@ -23,8 +25,12 @@ from howdah.connections.line import Line, Use
 from howdah.connections.pooling import Desk
 from howdah.connections.poolstats import PoolStats, no_connection, no_slots, stats_of
 from howdah.connections.reserved import AsyncReservedConnection
+from howdah.connections.share import Share, Size, divided, size_of
+from howdah.connections.usage import SLOTS, Slots
 
 __all__ = ["AsyncPool", "works"]
+
+_ASK_AGAIN_S = 0.1
 
 
 async def works(conn: AsyncConnection[Any]) -> None:
@@ -44,8 +50,10 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
     Args:
         dsn: The database; None: what the environment names, else the embedded server.
-        size: How many connections at most; None: the reservation's slots, else what the
-            variable HOWDAH_POOL_SIZE says (see `howdah connections plan`), else 10.
+        size: How many connections at most, or the `Share` of the server's slots; None: the
+            reservation's slots, else what the variable HOWDAH_POOL_SIZE says, else the
+            share that HOWDAH_NODES and HOWDAH_PROCESSES say; see `howdah.connections.share`.
+            A share is asked of the server when the pool is opened.
         name: Its name in errors and logs; None: one of its own.
         budget: A budget in which the pool takes `size` slots when it opens, waiting in
             line, and gives them back when it is closed.
@@ -66,7 +74,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
         self,
         dsn: str | None = None,
         *,
-        size: int | None = None,
+        size: int | Share | None = None,
         name: str | None = None,
         budget: Budget | None = None,
         reservation: Reservation | None = None,
@@ -75,15 +83,16 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
         **options: Any,
     ) -> None:
         pooling.check_arbiter(budget, reservation)
-        size = pooling.size_of(size, reservation)
-        self._desk = Desk(Line(size))
+        self._desk = Desk(Line(1), size_of(size, reservation))
         self._budget, self._priority = budget, priority
         self._own: Reservation | None = None
         self._fit = check
         self._opening = asyncio.Lock()
         options = {"min_size": 0, **options}
         conninfo = pooling.conninfo_of(dsn, options.get("kwargs"))
-        super().__init__(conninfo, name=name, max_size=size, open=False, **options)
+        number = max(self._desk.size.number, options["min_size"] if self._desk.size.share else 1)
+        super().__init__(conninfo, name=name, max_size=number, open=False, **options)
+        self._desk.line.resize(number)
         if reservation is not None:
             self._open_under(reservation)
 
@@ -96,8 +105,11 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
         Raises:
             BudgetTimeout: The budget's slots were not to be had in time.
+            PoolTimeout: Its share was to be asked of the server, which lets nobody in.
         """
         async with self._opening:
+            if self._desk.size.share is not None:
+                await self._take_share(self._desk.size.share, min(timeout, self.timeout))
             if self._budget is not None and self._own is None and self.closed:
                 self._own = await self._budget.reserve_async(
                     self.max_size,
@@ -151,6 +163,8 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
             Refused: The pool has not that many.
             PoolTimeout: They were not to be had in time.
         """
+        if self._desk.size.share is not None:
+            await self.open(timeout=self.timeout)
         pooling.check_count(count, self._desk.line, self.name)
         use = Use.here(count, purpose, who=_task())
         conns = await self._take(use, self.timeout if timeout is None else timeout)
@@ -167,11 +181,45 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[Any]]):
         pooling.check_resize(self._budget, self.connection_class)
         await super().resize(min_size, max_size)
         self._desk.line.resize(self.max_size)
+        self._desk.size = Size(self.max_size, "resized")
 
     def stats(self) -> PoolStats:
         """Return the pool's numbers."""
         desk = self._desk
-        return stats_of(self.name, desk.line, self.get_stats(), desk.timeouts, desk.leaked)
+        return stats_of(
+            self.name,
+            desk.line,
+            self.get_stats(),
+            size_from=desk.size.origin,
+            timeouts=desk.timeouts,
+            leaked=desk.leaked,
+        )
+
+    async def _take_share(self, share: Share, timeout_s: float) -> None:
+        """Ask for the pool's share, by a connection that is closed again."""
+        asked = self._budget or await self._ask_slots(time.monotonic() + timeout_s, timeout_s)
+        size = await asyncio.to_thread(divided, share, asked, self.name)
+        self._min_size, self._max_size = min(self._min_size, size.number), size.number
+        self._desk.line.resize(size.number)
+        self._desk.size = size
+
+    async def _ask_slots(self, deadline: float, timeout_s: float) -> Slots:
+        while True:
+            try:
+                conn = await self._connect(max(deadline - time.monotonic(), 1))
+                break
+            except psycopg.Error as exc:
+                if time.monotonic() > deadline:
+                    raise no_connection(self.name, timeout_s, exc) from exc
+                await asyncio.sleep(_ASK_AGAIN_S)
+        try:
+            async with conn.cursor(row_factory=class_row(Slots)) as cursor:
+                await cursor.execute(SLOTS)
+                slots = await cursor.fetchone()
+        finally:
+            await conn.close()
+        assert slots is not None  # noqa: S101 - our own role and database exist
+        return slots
 
     def _open_under(self, reservation: Reservation) -> None:
         self.connection_class = AsyncReservedConnection

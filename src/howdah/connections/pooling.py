@@ -18,6 +18,7 @@ from psycopg import AsyncConnection, Connection
 
 from howdah.connections.budget import Budget, Reservation
 from howdah.connections.line import Line, Use
+from howdah.connections.share import Size
 from howdah.dsn import choose
 from howdah.errors import Refused, UsageError
 
@@ -29,7 +30,6 @@ __all__ = [
     "check_resize",
     "conninfo_of",
     "is_quiet",
-    "size_of",
     "tell_leak",
     "under",
 ]
@@ -43,7 +43,6 @@ in seconds; after that the server is asked."""
 COLLECT_EVERY_S = 10.0
 """How often garbage is collected for those who wait in line, at most, in seconds."""
 
-_CONNECTIONS = 10
 _USE = "_howdah_use"
 _IDLE_SINCE = "_howdah_idle_since"
 
@@ -58,9 +57,11 @@ class Desk:
         timeouts: Requests that gave up.
         leaked: Connections that were forgotten, all together.
         last_error: Why no connection could be opened, when last tried.
+        size: How many connections the pool may have, and why.
     """
 
     line: Line
+    size: Size
     pid: int = field(default_factory=os.getpid)
     timeouts: int = 0
     leaked: int = 0
@@ -142,29 +143,6 @@ def conninfo_of(dsn: str | None, kwargs: Mapping[str, Any] | None) -> str:
     return ensure_running().conninfo()
 
 
-def size_of(size: int | None, reservation: Reservation | None) -> int:
-    """Return how many connections a pool has.
-
-    Args:
-        size: What it was given.
-        reservation: What it opens them under.
-
-    Raises:
-        UsageError: It is below 1.
-        Refused: The reservation has less.
-    """
-    if size is None:
-        size = reservation.slots if reservation else _planned_size()
-    if size < 1:
-        raise UsageError(f"A pool of {size} connections is none.", next_step="Give 1 or more.")
-    if reservation is not None and size > reservation.slots:
-        raise Refused(
-            f"A pool of {size} does not fit in a reservation of {reservation.slots} slots.",
-            next_step=f"Reserve {size}, or give size={reservation.slots}.",
-        )
-    return size
-
-
 def check_arbiter(budget: Budget | None, reservation: Reservation | None) -> None:
     """Check that a pool has one of them at most.
 
@@ -228,14 +206,3 @@ def tell_leak(name: str, use: Use) -> None:
         use.who,
         use.where,
     )
-
-
-def _planned_size() -> int:
-    """Return what `howdah connections plan` said this process may have; else ten."""
-    text = os.environ.get("HOWDAH_POOL_SIZE", str(_CONNECTIONS))
-    if not text.isdecimal():
-        raise UsageError(
-            f"HOWDAH_POOL_SIZE is {text!r}, not a number.",
-            next_step="Take it from: howdah connections plan",
-        )
-    return int(text)

@@ -22,6 +22,7 @@ class PoolStats:
     Attributes:
         name: The pool's.
         size: How many connections it may have.
+        size_from: Where that number comes from.
         connections: How many it has, those on their way included.
         idle: Those of them that nobody uses.
         in_use: Slots that are taken.
@@ -39,6 +40,7 @@ class PoolStats:
 
     name: str
     size: int
+    size_from: str
     connections: int
     idle: int
     in_use: int
@@ -62,12 +64,19 @@ class PoolTimeout(HowdahError, psycopg_pool.PoolTimeout):
 
 
 def stats_of(
-    name: str, line: Line, measured: Mapping[str, int], timeouts: int, leaked: int
+    name: str,
+    line: Line,
+    measured: Mapping[str, int],
+    *,
+    size_from: str,
+    timeouts: int,
+    leaked: int,
 ) -> PoolStats:
     """Return a pool's numbers, from those that psycopg_pool keeps and the line's."""
     return PoolStats(
         name=name,
         size=line.slots,
+        size_from=size_from,
         connections=measured.get("pool_size", 0),
         idle=measured.get("pool_available", 0),
         in_use=sum(use.slots for use in list(line.uses)),

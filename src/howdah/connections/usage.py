@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection, errors
 
@@ -18,6 +18,7 @@ from howdah.connections.refusal import NO_SLOT, Refusal, refusal
 from howdah.errors import NoDatabase
 
 __all__ = [
+    "SLOTS",
     "Background",
     "Holder",
     "Session",
@@ -72,6 +73,12 @@ class Slots:
     def ordinary(self) -> int:
         """Slots for roles without a privilege: the limit less both reserves."""
         return self.limit - self.superuser_reserved - self.reserved
+
+    @property
+    def plannable(self) -> int:
+        """What our role can be planned with: `ordinary`, or its or the database's limit."""
+        limits = [n for n in (self.role_limit, self.database_limit) if n is not None]
+        return min([self.ordinary, *([] if self.is_superuser else limits)])
 
     @property
     def left(self) -> int:
@@ -198,7 +205,7 @@ class Usage:
 
 # Of a session that is hidden from us, backend_type is null and the database is
 # not; a parallel worker of a hidden session is then counted with the clients.
-_SLOTS = """
+SLOTS: LiteralString = """
     WITH client AS (
         SELECT usename, datname
           FROM pg_catalog.pg_stat_activity
@@ -247,7 +254,7 @@ _SEES_ALL = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'U
 
 def usage(conn: Connection[Any]) -> Usage:
     """Return who holds the connection slots, as far as our role may see."""
-    slots = pg.fetch_one(conn, Slots, _SLOTS)
+    slots = pg.fetch_one(conn, Slots, SLOTS)
     assert slots is not None  # noqa: S101 - our own role and database exist
     sessions = tuple(pg.fetch_all(conn, Session, _SESSIONS))
     row = conn.execute(_SEES_ALL).fetchone()

@@ -2,14 +2,16 @@
 
     "OPTIONS": {"pool": {"size": 5, "budget": "web", "limit": 60}}
 
-Keys of our own: size, budget (a name, or a `howdah.Budget`), limit (of a budget that is not
-there yet), arbiter (the budget's database, where it is another one), priority. The others
-are psycopg_pool's, as in Django's own option (Django 5.1 and newer). Without a key of our
-own, the pool is Django's own.
+Keys of our own: size; nodes, processes and threads, of which the size is worked out where it
+is not given (see `howdah.connections.share`); budget (a name, or a `howdah.Budget`), limit (of
+a budget that is not there yet), arbiter (the budget's database, where it is another one),
+priority. The others are psycopg_pool's, as in Django's own option (Django 5.1 and newer).
+Without a key of our own, the pool is Django's own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -17,10 +19,12 @@ from psycopg.conninfo import make_conninfo
 
 from howdah.connections.budget import Budget
 from howdah.connections.pool import Pool
+from howdah.connections.share import Share
 
 __all__ = ["Pooled", "pool_of"]
 
-_OURS = {"arbiter", "budget", "limit", "priority", "size"}
+_SHARE = ("nodes", "processes", "threads")
+_OURS = {"arbiter", "budget", "limit", "priority", "size", *_SHARE}
 _NOT_LIBPQS = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 
 
@@ -56,7 +60,10 @@ def pool_of(wrapper: Any, options: dict[str, Any]) -> Pool:
         options: The option `pool`.
     """
     kwargs = {**wrapper.get_connection_params(), "autocommit": True}  # Django sets it later on
+    share = {key: options.pop(key) for key in _SHARE if key in options}
     size = options.pop("size", options.pop("max_size", None))
+    if size is None and share:
+        size = replace(Share.of_environment(), **share)
     limit, arbiter = options.pop("limit", None), options.pop("arbiter", None)
     budget = options.pop("budget", None)
     if isinstance(budget, str):
