@@ -233,10 +233,29 @@ _KEEP_ONLY = """
     RETURNING pg_advisory_unlock_shared(%(space)s, (id %% 2147483648)::int)
 """
 
+# What others lock was let go too; the session that was left may still be there.
+_DROP_LEFT = """
+    DELETE FROM howdah.reservations
+     WHERE backend = %(left)s AND id <> ALL(%(kept)s)
+       AND id %% 2147483648 NOT IN (
+           SELECT objid::bigint FROM pg_catalog.pg_locks
+            WHERE locktype = 'advisory' AND classid = %(space)s::int::oid AND objsubid = 2
+              AND pid <> %(left)s)
+"""
 
-def keep_only(at: Session, reservations: Sequence[int]) -> None:
-    """Free all of this session's slots and places in line but some."""
-    at.conn.execute(_KEEP_ONLY, {"kept": list(reservations), "space": at.space})
+
+def keep_only(at: Session, reservations: Sequence[int], left: int | None = None) -> None:
+    """Free all of this session's slots and places in line but some.
+
+    Args:
+        at: The session.
+        reservations: What is kept.
+        left: The backend of a session before it, whose are freed too.
+    """
+    known = {"kept": list(reservations), "space": at.space}
+    at.conn.execute(_KEEP_ONLY, known)
+    if left is not None:
+        at.conn.execute(_DROP_LEFT, {**known, "left": left})
 
 
 _UNLOCK = "SELECT pg_advisory_unlock_shared(%s, (%s::bigint %% 2147483648)::int)"

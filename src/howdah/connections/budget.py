@@ -14,6 +14,8 @@ import asyncio
 import logging
 import os
 import socket
+import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,8 +23,9 @@ from psycopg import AsyncConnection, Connection
 
 from howdah.connections.arbiter import Request
 from howdah.connections.budgets import BudgetUse
-from howdah.connections.control import Control, Ticket, control
+from howdah.connections.control import Control, control
 from howdah.connections.reserved import AsyncReservedConnection, Bound, ReservedConnection
+from howdah.connections.ticket import Ticket
 from howdah.dsn import choose
 from howdah.errors import HowdahError, NoDatabase, UsageError
 
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 LOST_AFTER_S = 10.0
 """How long after a machine has vanished its slots are free, by default, in seconds."""
 
+_STEP_S = 0.5
 _ENDING_S = 1.0
 _SHOWN = 5
 
@@ -117,7 +121,7 @@ class Budget:
         """
         ticket = self._ask(slots, purpose, priority)
         try:
-            ticket.granted.result(timeout_s)
+            _wait(ticket, timeout_s)
             return Reservation(self, self._control, ticket)  # an interrupt may come as it is made
         except BaseException as exc:  # noqa: BLE001  raised again, or what says more
             error = self._given_up(ticket, exc, timeout_s)
@@ -278,6 +282,15 @@ class Reservation:
 
     def __repr__(self) -> str:
         return f"<Reservation of {self.slots} slots of {self.budget.name!r}>"
+
+
+def _wait(ticket: Ticket, timeout_s: float | None) -> None:
+    """Wait until slots are granted, in steps: who is about to wait for a lock misses a signal."""
+    over = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    while not ticket.granted.done() and (left := over - time.monotonic()) > 0:
+        with suppress(TimeoutError):
+            ticket.granted.result(min(left, _STEP_S))
+    ticket.granted.result(0)
 
 
 def _some(holders: Any) -> str:

@@ -15,9 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
@@ -27,9 +25,10 @@ from howdah import pg
 from howdah.connections import arbiter, lifeline
 from howdah.connections.arbiter import Request, Session
 from howdah.connections.budgets import BudgetUse, budgets, limit_of
+from howdah.connections.ticket import Ticket
 from howdah.errors import HowdahError, Refused
 
-__all__ = ["Control", "Ticket", "close_all", "control"]
+__all__ = ["Control", "close_all", "control"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -49,31 +48,6 @@ _PROBES = 3
 _MOST_NAME = 63
 
 
-@dataclass(eq=False)
-class Ticket:
-    """A reservation as its process knows it.
-
-    Attributes:
-        request: What was asked.
-        id: Of the reservation; another one after it was lost and asked for again.
-        granted: Done when the slots are held; fails when they never will be.
-        ahead: How many stood before it in line at the last look.
-    """
-
-    request: Request
-    id: int
-    granted: Future[None] = field(default_factory=Future)
-    ahead: int = 0
-
-    def resolve(self, error: HowdahError | None = None) -> None:
-        """Say that it is granted, or never will be."""
-        with suppress(InvalidStateError):  # it was, already
-            if error is None:
-                self.granted.set_result(None)
-            else:
-                self.granted.set_exception(error)
-
-
 class Control:
     """A connection to the arbiter, opened when it is needed and after it was lost.
 
@@ -87,6 +61,7 @@ class Control:
         self._conninfo = lifeline.client_side(conninfo, lost_after_s)
         self._lock = threading.RLock()
         self._session: Session | None = None
+        self._left: int | None = None
         self._budgets: set[str] = set()
         self._tickets: dict[int, Ticket] = {}
         self._thread: threading.Thread | None = None
@@ -199,10 +174,11 @@ class Control:
         with self._lock:
             if ticket is not None:
                 self._tickets.pop(ticket.id, None)
+            left, self._left = self._left, None
             if self._session is None:
                 return
             try:
-                arbiter.keep_only(self._session, list(self._tickets))
+                arbiter.keep_only(self._session, list(self._tickets), left)
             except (psycopg.Error, HowdahError) as exc:  # then the row goes with the session
                 logger.info("budgets: %s; connecting anew", exc)
                 self._disconnect()
@@ -216,18 +192,34 @@ class Control:
             except psycopg.OperationalError:
                 if not at.conn.closed:
                     raise
+            except (psycopg.Error, HowdahError):
+                raise
+            except BaseException:
+                self._leave(at)
+                raise
         self._disconnect()
         at = self._connected()
         with pg.explained("keep the budget"):
             return work(at)
+
+    def _leave(self, at: Session) -> None:
+        """Connect anew where an interrupt came in a transaction: psycopg's notion of it is torn."""
+        self._left = at.backend
+        self._disconnect()
+        with suppress(psycopg.Error, HowdahError):  # at once, so that what we hold stays ours
+            self._connected()
 
     def _connected(self) -> Session:
         if self._session is not None and self._session.conn.closed:
             self._disconnect()
         if self._session is None:
             self._session = self._open()
-            for ticket in list(self._tickets.values()):
-                self._adopt(self._session, ticket)
+            try:
+                for ticket in list(self._tickets.values()):
+                    self._adopt(self._session, ticket)
+            except BaseException:  # they are adopted by all means, or not connected to
+                self._disconnect()
+                raise
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="howdah budget", daemon=True)
                 self._thread.start()

@@ -21,7 +21,8 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import tuple_row
 
 from howdah.connections import lifeline
-from howdah.connections.control import Control, Ticket
+from howdah.connections.control import Control
+from howdah.connections.ticket import Ticket
 from howdah.errors import HowdahError, Refused
 
 __all__ = ["AsyncReservedConnection", "Bound", "ReservedConnection"]
