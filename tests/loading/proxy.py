@@ -69,6 +69,13 @@ class Proxy:
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
 
+    def cut_all(self) -> None:
+        """Cut every connection there is, and let no other through until `refuses` is False."""
+        self.refuses = True
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         # shutdown wakes the thread in accept(), close alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 import howdah
 from howdah.errors import HowdahError, Refused
-from tests.loading.records import write_ndjson
+from tests.fixtures.commands import Howdah
+from tests.loading.proxy import Proxy
+from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_faults import wait_until
 
 OLD, NEW = 1_000, 3_000
@@ -272,6 +278,128 @@ def test_two_replacements_at_once_are_one_refusal(dsn, ask, csv):
         )
         with pytest.raises(Refused, match="Another load is replacing t"):
             howdah.load([csv(5)], dsn=dsn, table="t", replace=True)
+
+
+@contextmanager
+def stopped(process):
+    """Have a load, started in a session of its own, and its workers stand still."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+# The session that made the table aside: the only one with a lock that is not shared.
+TERMINATE_MAKER = """
+    SELECT pg_terminate_backend(pid, 5000)
+      FROM pg_locks
+     WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+LARGE = 300_000
+ASIDE = "SELECT count(*) FROM documents__next"
+
+
+def test_load_that_lost_the_lock_of_its_table_aside_still_keeps_others_from_it(
+    howdah, ask, tmp_path
+):
+    howdah("load", write_ndjson(tmp_path / "old.ndjson", 10))
+    large = write_ndjson(tmp_path / "large.ndjson", LARGE)
+    first = howdah.start("load", large, "--replace", "--workers", 1, start_new_session=True)
+    wait_until(lambda: ask("SELECT to_regclass('documents__next') IS NOT NULL")[0])
+    wait_until(lambda: ask(ASIDE)[0] > 0)
+    with stopped(first):
+        assert ask(TERMINATE_MAKER) == [True]
+        second = howdah("load", write_ndjson(tmp_path / "other.ndjson", 5), "--replace")
+        assert ask("SELECT count(*) FROM documents") == [10]
+    _, errors = first.communicate(timeout=60)
+
+    assert second.returncode == 2
+    assert "Another load is replacing documents now" in second.stderr
+    assert first.returncode == 0, errors
+    assert digest(ask(PAIRS)) == digest([(n + 1, n) for n in range(LARGE)])
+
+
+def test_load_whose_table_aside_another_made_its_own_while_it_was_cut_off_ends(
+    howdah, dsn, ask, tmp_path
+):
+    howdah("load", write_ndjson(tmp_path / "old.ndjson", 10))
+    port = psycopg.conninfo.conninfo_to_dict(dsn)["port"]
+    proxy = Proxy(int(port))
+    try:
+        by_proxy = Howdah(make_conninfo(dsn, host="127.0.0.1", port=proxy.port), howdah.started)
+        large = write_ndjson(tmp_path / "large.ndjson", LARGE)
+        first = by_proxy.start("load", large, "--replace", "--workers", 2)
+        wait_until(lambda: ask("SELECT to_regclass('documents__next') IS NOT NULL")[0])
+        wait_until(lambda: ask(ASIDE)[0] > 0)
+        before = ask("SELECT 'documents__next'::regclass::oid")
+        proxy.cut_all()
+        other = write_ndjson(tmp_path / "other.ndjson", LARGE, start=LARGE)
+        wait_until(lambda: ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0])
+        second = howdah.start("load", other, "--replace", "--workers", 1, start_new_session=True)
+        wait_until(lambda: ask("SELECT to_regclass('documents__next')::oid") != before)
+        wait_until(lambda: ask(ASIDE)[0] > 0)
+        with stopped(second):
+            proxy.refuses = False
+            _, errors = first.communicate(timeout=60)
+            assert ask("SELECT count(*) FROM documents") == [10]
+        _, errors_of_second = second.communicate(timeout=60)
+    finally:
+        proxy.close()
+
+    assert first.returncode == 1
+    assert "Another load began to replace documents while this one was cut off" in errors
+    assert "Traceback" not in errors
+    assert second.returncode == 0, errors_of_second
+    assert digest(ask(PAIRS)) == digest([(n + 1, LARGE + n) for n in range(LARGE)])
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+@pytest.mark.parametrize("binding", ["nothing", "a grant"])
+def test_table_that_was_dropped_while_its_rows_were_loaded_is_not_replaced(
+    howdah, ask, tmp_path, made_anew, binding
+):
+    ask("CREATE TABLE t (n int)")
+    ask(BINDINGS[binding].replace("(n)", ""))
+    (tmp_path / "a.ndjson").write_text("".join(f'{{"n": {n}}}\n' for n in range(500_000)))
+    loading = howdah.start(
+        "load", tmp_path, "--table", "t", "--replace", "--workers", 1, start_new_session=True
+    )
+    wait_until(lambda: ask("SELECT to_regclass('t__next') IS NOT NULL")[0])
+    with stopped(loading):
+        ask("DROP TABLE t")
+        if made_anew:
+            ask("CREATE TABLE t (precious int)")
+    _, errors = loading.communicate(timeout=60)
+
+    assert loading.returncode == 2
+    assert "t was dropped or made anew" in errors
+    assert ask("SELECT to_regclass('t') IS NOT NULL, to_regclass('t__next')") == [(made_anew, None)]
+
+
+@pytest.mark.parametrize("binding", ["nothing", "a view"])
+def test_replacement_whose_end_cannot_be_noted_at_first_is_made_once(dsn, ask, csv, binding):
+    howdah.load([csv(5)], dsn=dsn, table="t", columns=howdah.Columns())
+    ask("""
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('tries') = 1 THEN RAISE SQLSTATE '55P03'; END IF;
+            RETURN new;
+        END $$;
+        CREATE TRIGGER busy BEFORE INSERT ON howdah.loads FOR EACH ROW EXECUTE FUNCTION busy()
+    """)
+    ask(BINDINGS[binding])
+
+    report = howdah.load([csv(7)], dsn=dsn, table="t", replace=True)
+
+    assert report.records == 7
+    assert ask("SELECT last_value FROM tries") == [2]
+    assert ask("SELECT count(*) FROM t") == [7]
+    assert ask("SELECT count(*) FROM howdah.loads WHERE target = 't'::regclass") == [
+        1 if binding == "nothing" else 2
+    ]
 
 
 def test_swap_waits_for_a_reader_in_short_turns(howdah, dsn, ask, csv):

@@ -3,6 +3,12 @@
 It has the target's columns, defaults, checks, unique indexes and foreign keys, so
 that what the target would refuse is a reject; its other indexes are built when
 all is loaded. Its sequences go on where the target's are.
+
+The contract: two locks keep one load from dropping the table of another that is
+alive. The session that makes it holds the target's. Each session that writes to
+it holds its own, shared, and has looked that the name still leads to it (`hold`):
+so the first may be lost without harm, and where all of them were lost and another
+load has begun, what is left of this one ends with an error.
 """
 
 from __future__ import annotations
@@ -16,10 +22,21 @@ import psycopg
 from psycopg import Connection, sql
 
 from howdah import pg
-from howdah.errors import Refused
+from howdah.errors import HowdahError, Refused
 from howdah.loading.target import Target
 
-__all__ = ["Index", "Sequence", "beside", "build", "indexes", "is_bound", "sequences", "temporary"]
+__all__ = [
+    "Index",
+    "Sequence",
+    "beside",
+    "build",
+    "hold",
+    "indexes",
+    "is_bound",
+    "is_called_so",
+    "sequences",
+    "temporary",
+]
 
 _MARK = "made by howdah load --replace, which drops it again"
 
@@ -69,11 +86,14 @@ _COMMENT = "COMMENT ON TABLE {next} IS {mark}"
 _DROP = "DROP TABLE IF EXISTS {next}"
 _OID = "SELECT to_regclass(%s)::oid::bigint"
 _LEFT = """
-    SELECT coalesce(obj_description(oid, 'pg_class'), '') = %s AND relkind = 'r' AS is_ours
+    SELECT oid::bigint AS oid,
+           coalesce(obj_description(oid, 'pg_class'), '') = %s AND relkind = 'r' AS is_ours
       FROM pg_catalog.pg_class
      WHERE oid = to_regclass(%s)
 """
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_TRY_XACT_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+_LOCK_SHARED = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
 
 
 @contextmanager
@@ -95,10 +115,7 @@ def beside(conn: Connection[Any], target: Target) -> Generator[Target]:
     """
     _check(conn, target)
     if not _value(conn, _TRY_LOCK, [f"howdah: replace {target.oid}"]):
-        raise Refused(
-            f"Another load is replacing {target} now.",
-            next_step="Run the same command again when it is done.",
-        )
+        raise _busy(target)
     following = _made(conn, target)
     try:
         yield following
@@ -108,17 +125,51 @@ def beside(conn: Connection[Any], target: Target) -> Generator[Target]:
         raise
 
 
+def _busy(target: Target) -> Refused:
+    return Refused(
+        f"Another load is replacing {target} now.",
+        next_step="Run the same command again when it is done.",
+    )
+
+
+def hold(conn: Connection[Any], following: Target) -> None:
+    """Keep other loads from dropping a table beside a target, as long as the session lasts.
+
+    Nothing is held of a table that is not beside another.
+
+    Args:
+        conn: A new connection of those that write to the table, not in a transaction.
+        following: The table.
+
+    Raises:
+        HowdahError: Another load has dropped it already.
+    """
+    if following.replaces is None:
+        return
+    conn.execute(_LOCK_SHARED, [_writers(following.oid)])
+    if not is_called_so(conn, following):
+        raise HowdahError(
+            f"Another load began to replace {following.replaces} while this one was cut off "
+            "from the server; nothing of this one is in it.",
+            next_step="Run the same command again when the other one is done.",
+        )
+
+
+def is_called_so(conn: Connection[Any], table: Target) -> bool:
+    """Say whether the name of a table leads to it still, and not to another."""
+    return bool(_value(conn, _OID, [table.identifier.as_string(conn)]) == table.oid)
+
+
+def _writers(oid: int) -> str:
+    return f"howdah: write to {oid}"
+
+
 def _made(conn: Connection[Any], target: Target) -> Target:
     name = f"{target.name.encode()[:57].decode(errors='ignore')}__next"
-    following = replace(target, name=name)
+    following = replace(target, name=name, replaces=str(target))
     with conn.transaction(), pg.explained(f"create the table {following}"):
         qualified = following.identifier.as_string(conn)
-        if _value(conn, _LEFT, [_MARK, qualified]) is False:
-            raise Refused(
-                f"There is a table {following}, where the new rows of {target} are to be put "
-                "for now.",
-                next_step=f"Rename {following}, and run the same command again.",
-            )
+        _refuse_of_others(conn, target, following)
         names = {"next": following.identifier, "table": target.identifier}
         conn.execute(sql.SQL(_DROP).format(**names))
         conn.execute(sql.SQL(_CREATE).format(**names))
@@ -140,6 +191,22 @@ _CASCADES = """
      ORDER BY 1
 """
 _IS_FOREIGN = "SELECT relkind = 'f' FROM pg_catalog.pg_class WHERE oid = %s"
+
+
+def _refuse_of_others(conn: Connection[Any], target: Target, following: Target) -> None:
+    """Refuse to drop what is there by that name, unless a load has left it that is dead."""
+    qualified = following.identifier.as_string(conn)
+    there = conn.execute(_LEFT, [_MARK, qualified]).fetchone()
+    if there is None:
+        return
+    oid, is_ours = there
+    if not is_ours:
+        raise Refused(
+            f"There is a table {following}, where the new rows of {target} are to be put for now.",
+            next_step=f"Rename {following}, and run the same command again.",
+        )
+    if not _value(conn, _TRY_XACT_LOCK, [_writers(oid)]):
+        raise _busy(target)
 
 
 def _check(conn: Connection[Any], target: Target) -> None:

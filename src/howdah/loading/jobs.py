@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.errors import HowdahError, NoDatabase
-from howdah.loading import ledger
+from howdah.loading import aside, closing, ledger
 from howdah.loading.forkjoin import emit
 from howdah.loading.holders import blocked_by
 from howdah.loading.limits import Limits
@@ -107,7 +107,7 @@ def run_stream(job: FilesJob, say: Callable[[Event], None]) -> Outcome:
     conn = _connected(job, patience, doing)
     try:
         with pg.explained(doing), conn.transaction():
-            ledger.wait_for_disk(conn)  # a crash must not take it: nobody has it any more
+            closing.wait_for_disk(conn)  # a crash must not take it: nobody has it any more
             load_files(conn, job, told)
     except HowdahError as exc:
         cause = passing_cause(exc)
@@ -142,7 +142,7 @@ def _connected(job: Job, patience: Patience, doing: str) -> Connection[Any]:
             patience.bear(exc, doing)
 
 
-_connections: dict[tuple[int, str, Limits, bool], Connection[Any]] = {}
+_connections: dict[tuple[int, str, Limits, bool, int], Connection[Any]] = {}
 
 
 def connection(job: Job) -> Connection[Any]:
@@ -150,7 +150,7 @@ def connection(job: Job) -> Connection[Any]:
     columns, limits = job.load.target.columns, job.load.limits
     ordered = columns is not None and columns.merges
     # A forked process must not use its parent's.
-    key = (os.getpid(), job.conninfo, limits, ordered)
+    key = (os.getpid(), job.conninfo, limits, ordered, job.load.target.oid)
     conn = _connections.get(key)
     if conn is None or conn.closed:
         conn = open_session(job.conninfo, limits)
@@ -159,6 +159,11 @@ def connection(job: Job) -> Connection[Any]:
         # worker sleeps while a chunk of WAL reaches the disk.
         if not ordered:  # what is merged cannot be loaded again behind what follows it
             conn.execute("SET synchronous_commit = off")
+        try:
+            aside.hold(conn, job.load.target)
+        except BaseException:
+            conn.close()
+            raise
         _connections[key] = conn
         _keep_freed_memory()
     return conn

@@ -28,7 +28,6 @@ __all__ = [
     "Finished",
     "Whole",
     "claim_whole",
-    "close",
     "committed",
     "count_whole",
     "finish_archive",
@@ -39,7 +38,6 @@ __all__ = [
     "ours",
     "parameters",
     "remove_rows",
-    "wait_for_disk",
 ]
 
 
@@ -318,45 +316,6 @@ def finish_archive(
             gone = [name for (name,) in conn.execute(_STALE_MEMBERS, values)]
             # The archive's own name too: it may have been no archive before.
             remove_rows(conn, load.target, [*gone, name], load.loaded_at)
-
-
-_CLOSE = """
-    INSERT INTO howdah.loads (target, started_at, sources, skipped, records, rejects)
-    SELECT %(target)s, %(loaded_at)s, %(sources)s, %(skipped)s, %(records)s, %(rejects)s
-     WHERE NOT EXISTS (SELECT FROM howdah.loads
-                        WHERE target = %(target)s AND started_at = %(loaded_at)s)
-"""
-_WAIT_FOR_DISK = """
-    SELECT set_config(name, CASE reset_val WHEN 'off' THEN 'on' ELSE reset_val END, true)
-      FROM pg_catalog.pg_settings
-     WHERE name = 'synchronous_commit'
-"""
-
-
-def wait_for_disk(conn: Connection[Any]) -> None:
-    """Have the commit of the transaction that the connection is in wait for the WAL before it."""
-    conn.execute(_WAIT_FOR_DISK)
-
-
-def close(conn: Connection[Any], load: Load, outcome: Outcome) -> None:
-    """Note that a load came to its end; what it committed is on disk when this returns.
-
-    Args:
-        conn: A connection that is not in a transaction; the commit waits for all
-            WAL before it.
-        load: The load.
-        outcome: All that it did.
-    """
-    values = parameters(
-        load,
-        sources=outcome.sources,
-        skipped=outcome.skipped,
-        records=outcome.records,
-        rejects=outcome.rejects,
-    )
-    with conn.transaction():
-        wait_for_disk(conn)
-        conn.execute(_CLOSE, values)
 
 
 _REMOVE_ROWS = "DELETE FROM {table} WHERE source = ANY({names}) AND loaded_at <> {loaded_at}"

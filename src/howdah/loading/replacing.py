@@ -9,7 +9,7 @@ all new ones, and until then, or if the load fails, the old ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, LiteralString
 
@@ -55,13 +55,26 @@ def _forget(conn: Connection[Any], target: Target) -> None:
         conn.execute(sql.SQL(_FORGET).format(sql.Identifier(table)), [target.oid])
 
 
-def put_in_place(conn: Connection[Any], target: Target, following: Target) -> Target:
-    """Make a table that was loaded aside the target, in one transaction; return the target.
+def put_in_place(
+    conn: Connection[Any], target: Target, following: Target, note: Callable[[Target], None]
+) -> None:
+    """Make a table that was loaded aside the target, in one transaction.
+
+    Args:
+        conn: A connection that holds the table aside (`aside.hold`).
+        target: The table that is replaced.
+        following: The table that was loaded aside.
+        note: Called in the transaction, with the target as it is then.
 
     Raises:
-        Refused: A constraint forbids it; the old rows stay.
+        Refused: A constraint forbids it, or the target is another table by now; the old
+            rows stay.
         HowdahError: The lock was not to be had; the old rows stay.
     """
+
+    def noted(way: Callable[[], Target]) -> Callable[[], None]:
+        return lambda: note(way())
+
     with pg.explained(f"put the new rows into {target}; it still has its old ones"):
         if not aside.is_bound(conn, target):
             indexes = aside.indexes(conn, target)
@@ -72,11 +85,13 @@ def put_in_place(conn: Connection[Any], target: Target, following: Target) -> Ta
                     aside.build(conn, following, index, name)
             conn.execute(sql.SQL("ANALYZE {}").format(following.identifier))
             try:
-                return in_short_locks(conn, lambda: _rename(conn, target, following, indexes))
+                in_short_locks(conn, noted(lambda: _rename(conn, target, following, indexes)))
             except errors.DependentObjectsStillExist:
                 pass  # something that is_bound does not know of
+            else:
+                return
         try:
-            return in_short_locks(conn, lambda: _move_rows(conn, target, following))
+            in_short_locks(conn, noted(lambda: _move_rows(conn, target, following)))
         except psycopg.IntegrityError as exc:
             why = " ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail)))
             raise Refused(
@@ -86,6 +101,23 @@ def put_in_place(conn: Connection[Any], target: Target, following: Target) -> Ta
             ) from exc
 
 
+_LOCK = "LOCK TABLE {} IN {} MODE"
+
+
+def _lock(conn: Connection[Any], target: Target, mode: LiteralString) -> None:
+    """Lock the target, if it is the table still that it was when the load began."""
+    other = Refused(
+        f"{target} was dropped or made anew while the rows to replace its own were loaded.",
+        next_step="Run the same command again.",
+    )
+    try:
+        conn.execute(sql.SQL(_LOCK).format(target.identifier, sql.SQL(mode)))
+    except errors.UndefinedTable as exc:
+        raise other from exc
+    if not aside.is_called_so(conn, target):
+        raise other
+
+
 _COMMENT = "SELECT obj_description(%s, 'pg_class')"
 _SET_COMMENT = "COMMENT ON TABLE {table} IS {comment}"
 
@@ -93,6 +125,7 @@ _SET_COMMENT = "COMMENT ON TABLE {table} IS {comment}"
 def _rename(
     conn: Connection[Any], target: Target, following: Target, indexes: Sequence[aside.Index]
 ) -> Target:
+    _lock(conn, target, "ACCESS EXCLUSIVE")
     old = replace(target, name=f"howdah_{target.oid}_old")
     comment = conn.execute(_COMMENT, [target.oid]).fetchone()
     sequences = aside.sequences(conn, target)
@@ -115,7 +148,6 @@ def _rename_one(conn: Connection[Any], kind: LiteralString, name: sql.Identifier
     conn.execute(query.format(sql.SQL(kind), name, sql.Identifier(new)))
 
 
-_LOCK = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
 _DELETE = "DELETE FROM {table}"
 _INSERT = "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {next}"
 
@@ -154,7 +186,7 @@ _COUNTED = """
 
 def _move_rows(conn: Connection[Any], target: Target, following: Target) -> Target:
     """Replace the rows of a table; its readers are not held up, its writers are."""
-    conn.execute(sql.SQL(_LOCK).format(target.identifier))
+    _lock(conn, target, "SHARE ROW EXCLUSIVE")
     typed.align(conn, target, following)
     key = [name for (name,) in conn.execute(_REFERRED, {"oid": target.oid})]
     columns = writable(columns_of(conn, target.oid))

@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 from psycopg import Connection
 
-from howdah import pg
 from howdah.errors import HowdahError, Refused
-from howdah.loading import indexes, ledger, rejects, replacing
+from howdah.loading import closing, indexes, ledger, rejects, replacing
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, cut
@@ -31,7 +30,7 @@ from howdah.loading.sampling import is_safe
 from howdah.loading.session import Session
 from howdah.loading.sources import SourceFile
 from howdah.loading.taken import Taken
-from howdah.loading.target import Load, Target, existing, prepare
+from howdah.loading.target import Load, Target
 from howdah.loading.watch import Reading
 from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
 
@@ -149,11 +148,16 @@ class Rounds:
 
     def _close(self, conn: Connection[Any]) -> None:
         """Put a table that was loaded aside in its place, and note the end; on disk then."""
+
+        def note(target: Target) -> None:
+            closing.close(conn, dataclasses.replace(self._load, target=target), self._outcome)
+
         target = self._load.target
-        if self._replaced is not None:
+        if self._replaced is None:
+            note(target)
+        else:
             self._refuse_nothing(conn, self._replaced)
-            target = replacing.put_in_place(conn, self._replaced, target)
-        ledger.close(conn, dataclasses.replace(self._load, target=target), self._outcome)
+            replacing.put_in_place(conn, self._replaced, target, note)
 
     def _refuse_nothing(self, conn: Connection[Any], replaced: Target) -> None:
         """Leave a table as it is where nothing could be loaded that could replace its rows."""
@@ -166,18 +170,15 @@ class Rounds:
             )
 
     def _was_put_in_place(self) -> bool:
-        """Note the end of a load whose table is in its place, the answer to that being lost."""
-        replaced = self._replaced
-        if replaced is None:
+        """Say whether the table aside is in its place, only the answer to that being lost."""
+        if self._replaced is None:
             return False
-        following = pg.TableName(self._load.target.schema, self._load.target.name)
-        if self._call(lambda conn: existing(conn, following)):
-            return False
-        name = pg.TableName(replaced.schema, replaced.name)
-        final = self._call(lambda conn: prepare(conn, name, replaced.columns))
-        this = dataclasses.replace(self._load, target=final)
-        self._call(lambda conn: ledger.close(conn, this, self._outcome))
-        return True
+        self._session.held = None  # it may be the target by now, or gone
+        targets = [self._replaced.oid, self._load.target.oid]
+        if self._call(lambda conn: closing.is_closed(conn, self._load, targets)):
+            return True
+        self._session.hold(self._doing, self._load.target)
+        return False
 
     def _load_round(self, todo: list[SourceFile], workers: int) -> None:
         for stream in [file for file in todo if file.is_stream]:

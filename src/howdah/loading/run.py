@@ -119,6 +119,7 @@ def load(
         made = partial(by_own_session, conninfo, limits, say, doing)
         if replace:
             target = stack.enter_context(made(lambda own: aside.beside(own, old)))
+            session.hold(doing, target)
         if defer_indexes:
             into = target
             stack.enter_context(

@@ -7,7 +7,7 @@ and no SQLSTATE says so. What says so is the parent's session:
 1. A crash, an immediate shutdown and a failover end every session of the server.
 2. So if the parent's session of the beginning still answers at the end, then no
    crash lies in between, and all that was reported in between is in the WAL.
-3. The parent's last commit (`ledger.close`) waits until the WAL up to it is on
+3. The parent's last commit (`closing.close`) waits until the WAL up to it is on
    disk. All that was reported lies before it. So when it returns on that same
    session, everything reported is on disk.
 4. If the session was lost on the way, whatever the reason, then what was reported
@@ -33,10 +33,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from howdah import pg
 from howdah.errors import HowdahError, NoDatabase
+from howdah.loading import aside
 from howdah.loading.holders import blocked_by
 from howdah.loading.limits import LOCK_TIMEOUT_S, Limits
 from howdah.loading.report import Waiting
 from howdah.loading.retrying import Patience, ends_session, passing_cause
+from howdah.loading.target import Target
 
 __all__ = ["Session", "by_own_session", "open_session"]
 
@@ -124,6 +126,8 @@ class Session:
     Attributes:
         lost: Whether a connection was lost since `begin_round`.
         table: The oid of the table that is loaded into; 0 until it is known.
+        held: A table beside the target that each new connection holds, or ends with an
+            error (`aside.hold`).
 
     Raises:
         NoDatabase: The server cannot be reached now; the first time is not tried again,
@@ -133,6 +137,7 @@ class Session:
     def __init__(self, conninfo: str, limits: Limits, say: Callable[[Waiting], None]) -> None:
         self.lost = False
         self.table = 0
+        self.held: Target | None = None
         self._conninfo = conninfo
         self._limits = limits
         self._say = say
@@ -150,6 +155,11 @@ class Session:
         """Take the connection of now for the witness that no crash lies in between."""
         self.lost = False
 
+    def hold(self, doing: str, following: Target) -> None:
+        """Hold a table beside the target, by this connection and by those opened in its place."""
+        self.call(doing, lambda conn: aside.hold(conn, following))
+        self.held = following
+
     def call(self, doing: str, work: Callable[[Connection[Any]], T]) -> T:
         """Return what `work` returns; it is called again where the server was away.
 
@@ -160,12 +170,22 @@ class Session:
         patience = Patience(self._limits, self._say)
         while True:
             try:
-                if self._conn.closed:
-                    self.lost = True
-                    self._conn = open_session(self._conninfo, self._limits)
+                self._ensure_open()
                 return work(self._conn)
             except (psycopg.OperationalError, HowdahError) as exc:
                 self._bear(exc, doing, patience)
+
+    def _ensure_open(self) -> None:
+        if self._conn.closed:
+            self.lost = True
+            conn = open_session(self._conninfo, self._limits)
+            try:
+                if self.held is not None:
+                    aside.hold(conn, self.held)
+            except BaseException:
+                conn.close()
+                raise
+            self._conn = conn
 
     def once(self, doing: str, work: Callable[[Connection[Any]], object]) -> bool:
         """Do a last piece of work, if the session is still the one of `begin_round`.

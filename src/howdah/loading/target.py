@@ -18,7 +18,7 @@ from howdah.loading.readers.options import ReaderOptions
 if TYPE_CHECKING:
     from howdah.loading.sources import SourceFile
 
-__all__ = ["COLUMNS", "Load", "Target", "existing", "found", "prepare"]
+__all__ = ["COLUMNS", "Load", "Target", "found", "prepare"]
 
 # The attributes last: a binary COPY then frames a record as one header and its text.
 COLUMNS = ("source", "loaded_at", "record", "attributes")
@@ -66,12 +66,15 @@ class Target:
         schema: Its schema.
         name: Its name in the schema.
         columns: How records become rows; None: as `COLUMNS` has it.
+        replaces: The table that this one is beside and is to replace (aside.py); None: it is
+            loaded into itself.
     """
 
     oid: int
     schema: str
     name: str
     columns: Columns | None = None
+    replaces: str | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -162,11 +165,6 @@ def prepare(
             found = _look_up(conn, table)
     assert found is not None  # noqa: S101 - it is there or was just made
     return _target(conn, found, columns)
-
-
-def existing(conn: Connection[Any], table: pg.TableName) -> bool:
-    """Return whether there is a table, or anything else, of that name."""
-    return _look_up(conn, table) is not None
 
 
 def found(conn: Connection[Any], table: pg.TableName) -> Target:
