@@ -1,7 +1,7 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test test-django test-django-quick test-matrix soak fleet lint bench clean help
+.PHONY: demo test test-django test-django-quick test-matrix rebuilds soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
@@ -9,6 +9,7 @@ help:
 	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
 	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
+	@echo "make rebuilds  rebuild 20 times under 10 clients, with Django's ENGINEs and with ours"
 	@echo "make soak    kill loads and servers at random for MINUTES (10), and check"
 	@echo "make fleet   have 40 processes share a budget of connections for SECONDS (60), some killed"
 	@echo "make lint    ruff, mypy, ty, import contracts"
@@ -39,6 +40,12 @@ test-django-quick:
 test-matrix:
 	@tools/setup all,dev
 	tools/test-matrix $(MAJORS)
+
+rebuilds:
+	@tools/setup all,dev
+	@tools/postgis
+	HOWDAH_REBUILDS=$(or $(REBUILDS),20) $(PYTHON) -m pytest --log-cli-level=INFO \
+		tests/django/rebuild/test_running.py
 
 soak:
 	@tools/setup all,dev
