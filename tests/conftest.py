@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fixtures.server",
     "tests.fixtures.commands",
     "tests.fixtures.django_project",
+    "tests.fixtures.pgbouncer",
 ]
 
 

@@ -156,6 +156,17 @@ def listener(client: Client, conn: psycopg.Connection) -> None:
     client.timed(hear)
 
 
+def elsewhere(client: Client, conn: psycopg.Connection) -> None:
+    """As many statements as a writer's, where nothing is rebuilt: the machine's own stalls."""
+
+    def write() -> None:
+        with conn.transaction():
+            for _ in range(6):
+                conn.execute("SELECT count(*) FROM pg_catalog.pg_class")
+
+    client.timed(write)
+
+
 def run(client: Client, work: Callable[[Client], None]) -> None:
     while not done.is_set():
         try:
@@ -179,6 +190,8 @@ def main() -> None:
     for name, work in raw.items():
         conn = psycopg.connect(dbname=MAIN, autocommit=True)
         works.append((name, lambda client, work=work, conn=conn: work(client, conn)))
+    other = psycopg.connect(dbname="postgres", autocommit=True)
+    works.append(("elsewhere", lambda client: elsewhere(client, other)))
     clients = [Client(name) for name, _ in works]
     threads = [
         threading.Thread(target=run, args=(client, work))

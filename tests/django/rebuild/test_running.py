@@ -49,14 +49,17 @@ def test_rebuilds_in_a_row_give_the_running_application_no_error(make_project, c
         assert [one["notes"] for one in report["databases"]] == [[], []]
     found = stop()
 
-    assert len(found) == 10
+    assert len(found) == 11
+    machine = found.pop()
+    assert machine["name"] == "elsewhere"
+    logger.info("without a rebuild, the machine's own stall %.3f s", machine["longest_s"])
     for client in found:
         stall, statements = client["longest_s"], client["statements"]
         logger.info("%-12s %5d statements, stall %.3f s", client["name"], statements, stall)
         assert client["errors"] == [], client
         assert statements > rebuilds, client
         if "places" not in client["name"]:
-            assert stall < 0.5, client
+            assert stall < 0.5 + machine["longest_s"], (client, machine)
     for client in found:
         if client["generations"]:
             # Each swap was seen, in its order: the two names in turn.

@@ -56,7 +56,7 @@ def build(
         tell: Takes each step, for people.
     """
     names = {alias: made[one.name] for one in todo for alias in one.database.aliases}
-    with pointed_at(names):
+    with pointed_at(names, [one.database for one in todo]):
         fill(plan, tuple(names), tell)
 
 

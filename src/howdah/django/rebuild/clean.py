@@ -57,10 +57,7 @@ def clean(options: Options) -> list[Leftover]:
     """
     removed = []
     for database in find_databases(options.databases):
-        with (
-            connect(database.conninfo(), database.aliases[0]) as conn,
-            guard.alone(conn, database.name, wait_s=options.wait_s),
-        ):
+        with guard.held(database, wait_s=options.wait_s) as conn:
             for one in _of(conn, database):
                 _remove(conn, one)
                 removed.append(one)

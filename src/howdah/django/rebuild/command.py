@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from howdah.django.rebuild import clean, guard, missing, text
-from howdah.django.rebuild.databases import connect, find_databases
+from howdah.django.rebuild.databases import find_databases
 from howdah.django.rebuild.events import Event, OnEvent
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import plan_rebuild
@@ -94,10 +94,7 @@ def _undo(options: Options, *, as_json: bool, say: Say) -> None:
     guard.check(plan)
     done = {}
     for database in find_databases(options.databases):
-        with (
-            connect(database.conninfo(), database.aliases[0]) as conn,
-            guard.alone(conn, database.name, wait_s=options.wait_s),
-        ):
+        with guard.held(database, wait_s=options.wait_s) as conn:
             done[database.name] = swap_back(conn)
     lines = [f"{name}: {', '.join(schemas)} as before" for name, schemas in done.items()]
     _show({"undone": done}, lines, as_json=as_json, say=say)

@@ -7,16 +7,19 @@ search_path.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
 
 from howdah import pg
+from howdah.django.rebuild import pooler
+from howdah.django.rebuild.rules import rules_of
 from howdah.dsn import Dsn
 from howdah.errors import UsageError
 
@@ -91,13 +94,17 @@ class Database:
         facts: As its server tells them.
         aliases: Those of DATABASES that lead to it, in the order of the settings.
         search_paths: Of each alias, in that order; without the server's own schemas.
-        dsn: Of the first alias.
+        dsn: Of the first alias; around a pooler where that is possible.
+        around: What leads around a pooler: host, port; empty: no pooler, or no way.
+        is_pooled: A pooler stands between us and the server.
     """
 
     facts: Facts
     aliases: tuple[str, ...]
     search_paths: tuple[tuple[str, ...], ...]
     dsn: Dsn
+    around: Mapping[str, str] = field(default_factory=dict)
+    is_pooled: bool = False
 
     @property
     def name(self) -> str:
@@ -134,14 +141,11 @@ def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
             assert facts is not None  # noqa: S101 - we are connected to a database
             rows = pg.fetch_all(conn, _Schema, _SEARCH_PATH)
             path = tuple(row.schema for row in rows if row.schema)
-        key = (facts.system_identifier, facts.oid)
-        before = found.get(key)
-        if before is None:
-            found[key] = Database(facts, (alias,), (path,), dsn)
-        else:
-            found[key] = Database(
-                before.facts, (*before.aliases, alias), (*before.search_paths, path), before.dsn
-            )
+            key = (facts.system_identifier, facts.oid)
+            before = found.get(key) or _around(conn, Database(facts, (), (), dsn), alias)
+        found[key] = replace(
+            before, aliases=(*before.aliases, alias), search_paths=(*before.search_paths, path)
+        )
     return [one for one in found.values() if wanted & set(one.aliases)]
 
 
@@ -160,10 +164,24 @@ def chosen_aliases(chosen: Sequence[str] = ()) -> list[str]:
     return [alias for alias in aliases if not chosen or alias in chosen]
 
 
+def _around(conn: Connection[Any], one: Database, alias: str) -> Database:
+    """Lead around a pooler, if one is in front and the server lets us in."""
+    if not pooler.is_pooled(conn):
+        return one
+    direct = rules_of(getattr(settings, "HOWDAH", {})).direct
+    given = direct.get(alias) or direct.get("*")
+    words = pooler.way_around(conn, one.dsn.conninfo, given)
+    if words is None:
+        return replace(one, is_pooled=True)
+    conninfo: Any = make_conninfo(one.dsn.conninfo, **words)
+    return replace(one, dsn=replace(one.dsn, conninfo=conninfo), around=words)
+
+
 @contextmanager
 def connect(conninfo: str, alias: str) -> Generator[Connection[Any]]:
     """Connect as the alias does, in the role that it assumes."""
     with pg.connect(conninfo, application_name="howdah rebuild") as conn:
+        conn.prepare_threshold = None  # each statement runs once, and a pooler has none prepared
         if role := assumed_role(alias):
             conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
         yield conn
@@ -176,28 +194,35 @@ def assumed_role(alias: str) -> str | None:
 
 
 @contextmanager
-def pointed_at(names: dict[str, str]) -> Generator[None]:
+def pointed_at(names: dict[str, str], databases: Sequence[Database] = ()) -> Generator[None]:
     """Have Django's aliases lead to other databases of their servers, and back in the end.
 
     Args:
         names: The database's name, by alias.
+        databases: Those of the aliases, to go around poolers.
     """
-    before = {alias: connections[alias].settings_dict["NAME"] for alias in names}
+    around = {alias: one.around for one in databases for alias in one.aliases}
+    before = {alias: dict(connections[alias].settings_dict) for alias in names}
     try:
         for alias, name in names.items():
-            _point(alias, name)
+            _point(alias, {"NAME": name} | _django_words(around.get(alias, {})))
         yield
     finally:
-        for alias, name in before.items():
-            _point(alias, name)
+        for alias, entry in before.items():
+            _point(alias, entry)
 
 
-def _point(alias: str, name: str) -> None:
+def _point(alias: str, entry: Mapping[str, Any]) -> None:
     connection = connections[alias]
     connection.close()
     if hasattr(connection, "close_pool"):
         connection.close_pool()
-    connection.settings_dict["NAME"] = name
+    connection.settings_dict.update(entry)
+
+
+def _django_words(words: Mapping[str, str]) -> dict[str, str]:
+    """Return a connection string's words by the names that they have in DATABASES."""
+    return {key.upper(): words[key] for key in ("host", "port", "user", "password") if key in words}
 
 
 def conninfo_of(alias: str) -> str:

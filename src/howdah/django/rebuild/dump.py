@@ -31,6 +31,7 @@ _SCHEMAS = """
                           AND d.objid = n.oid AND d.deptype = 'e')
        AND EXISTS (SELECT FROM pg_depend AS d
                     WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+                      AND d.classid <> 'pg_extension'::regclass
                       AND NOT EXISTS (SELECT FROM pg_depend AS m
                                        WHERE m.classid = d.classid AND m.objid = d.objid
                                          AND m.deptype IN ('e', 'i')))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 
 from howdah import pg
+from howdah.django.rebuild.databases import Database, connect
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
 from howdah.errors import Refused
 
+_MIB = 1024**2
 _GIB = 1024**3
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('howdah rebuild', 0))"
+_LOCK_OF_TRANSACTION = "SELECT pg_try_advisory_xact_lock(hashtextextended('howdah rebuild', 0))"
 _POLL_S = 0.1
 
 _DEPENDENTS = """
@@ -64,6 +68,7 @@ def check(plan: RebuildPlan) -> None:
         _check_possible(one)
         if one.name not in plan.options.allow:
             _check_harmless(one, plan.rules.max_size_bytes)
+            _check_room(one)
 
 
 def check_dependents(conn: Connection[Any], schemas: Sequence[str]) -> None:
@@ -84,22 +89,32 @@ def check_dependents(conn: Connection[Any], schemas: Sequence[str]) -> None:
 
 
 @contextmanager
+def held(database: Database, *, wait_s: float) -> Generator[Connection[Any]]:
+    """Connect to a live database and keep other rebuilds out of it.
+
+    Raises:
+        Refused: Another one is running, and did not end in time.
+    """
+    conninfo, alias = database.conninfo(), database.aliases[0]
+    with connect(conninfo, alias) as conn:
+        if not database.is_pooled:
+            with alone(conn, database.name, wait_s=wait_s):
+                yield conn
+            return
+        # A pooler gives a session's lock to others; a transaction keeps its server's process.
+        with connect(conninfo, alias) as holding, holding.transaction():
+            _wait_for(holding, _LOCK_OF_TRANSACTION, database.name, wait_s)
+            yield conn
+
+
+@contextmanager
 def alone(conn: Connection[Any], name: str, *, wait_s: float) -> Generator[None]:
     """Keep other rebuilds of the database out.
 
     Raises:
         Refused: Another one is running, and did not end in time.
     """
-    import time
-
-    deadline = time.monotonic() + wait_s
-    while not _locked(conn):
-        if time.monotonic() >= deadline:
-            raise Refused(
-                f"Another rebuild of {name} is running.",
-                next_step="Try again when it is done, or wait for it with --wait SECONDS.",
-            )
-        time.sleep(_POLL_S)
+    _wait_for(conn, _LOCK, name, wait_s)
     try:
         yield
     finally:
@@ -107,8 +122,19 @@ def alone(conn: Connection[Any], name: str, *, wait_s: float) -> Generator[None]
             conn.execute("SELECT pg_advisory_unlock(hashtextextended('howdah rebuild', 0))")
 
 
-def _locked(conn: Connection[Any]) -> bool:
-    row = conn.execute(_LOCK).fetchone()
+def _wait_for(conn: Connection[Any], lock: LiteralString, name: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while not _is_true(conn, lock):
+        if time.monotonic() >= deadline:
+            raise Refused(
+                f"Another rebuild of {name} is running.",
+                next_step="Try again when it is done, or wait for it with --wait SECONDS.",
+            )
+        time.sleep(_POLL_S)
+
+
+def _is_true(conn: Connection[Any], query: LiteralString) -> bool:
+    row = conn.execute(query).fetchone()
     return bool(row and row[0])
 
 
@@ -151,4 +177,16 @@ def _check_harmless(one: DatabasePlan, max_size_bytes: int) -> None:
         raise Refused(
             f"{one.name!r} {reason}, so it may be more than a developer's database.",
             next_step=f"If it is disposable all the same, type: --allow {one.name}",
+        )
+
+
+def _check_room(one: DatabasePlan) -> None:
+    room = one.room
+    needed = room.aside_bytes if one.strategy == "aside" else room.in_place_bytes
+    if not room.fits(needed):
+        raise Refused(
+            f"A rebuild of {one.name!r} takes about {needed / _MIB:,.0f} MB of disk, and "
+            f"{(room.free_bytes or 0) / _MIB:,.0f} MB are free.",
+            next_step="Free some: howdah rebuild --clean removes what earlier ones have left. "
+            f"Or, if the new tables will be smaller, type: --allow {one.name}",
         )

@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 
 from howdah import pg
 from howdah.django.rebuild import build, carry, keeping, names, swap
+from howdah.django.rebuild.databases import pointed_at
 from howdah.django.rebuild.events import Clock
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
 from howdah.django.rebuild.report import DatabaseReport
@@ -63,6 +64,7 @@ def rebuild(
     with (
         clock.step("build in place") as tell,
         pg.explained(f"build in {one.name}"),
+        pointed_at(dict.fromkeys(aliases, one.name), [one.database]),
         _one_transaction(one) as conn,
     ):
         _set_aside(conn, wanted)

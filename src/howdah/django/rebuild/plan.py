@@ -16,6 +16,7 @@ from howdah.django.rebuild.digest import digest_of, migrations_folder
 from howdah.django.rebuild.drift import Drift, find_drift
 from howdah.django.rebuild.installed import Extension
 from howdah.django.rebuild.options import Options
+from howdah.django.rebuild.room import Room, room
 from howdah.django.rebuild.rules import Rules, rules_of
 from howdah.errors import UsageError
 
@@ -64,6 +65,7 @@ class DatabasePlan:
         shared: Those of them that hold an extension's objects: their tables move one by one.
         tables: What is there now and goes.
         strategy: "aside": in a database of its own, swapped in; "in place": in one transaction.
+        room: The disk that it takes, and that is free.
         cost: What the strategy costs the running application; None: nothing it would notice.
         digest: Of all that goes into the build.
         kept: The database that holds this very build already; None: there is none.
@@ -78,6 +80,7 @@ class DatabasePlan:
     tables: tuple[Table, ...]
     strategy: Strategy
     reason: str
+    room: Room
     cost: str | None
     digest: str
     kept: str | None
@@ -158,7 +161,10 @@ def _plan(database: Database, options: Options, rules: Rules) -> DatabasePlan:
             database, options, rules, [(e.name, e.schema, e.version) for e in extensions]
         )
         kept = None if options.fresh else store.find(conn, digest)
-        strategy, reason = _strategy(conn, database, options)
+        needed = _room(conn, database, tables, kept)
+        strategy, reason = _strategy(conn, database, options, needed)
+        if where := database.around:
+            reason += f"; around the pooler, at {where.get('host')} port {where.get('port')}"
     return DatabasePlan(
         database=database,
         schemas=schemas,
@@ -175,6 +181,7 @@ def _plan(database: Database, options: Options, rules: Rules) -> DatabasePlan:
         tables=tables,
         strategy=strategy,
         reason=reason,
+        room=needed,
         cost=_cost(strategy, shared),
         digest=digest,
         kept=kept if strategy == "aside" else None,
@@ -191,16 +198,39 @@ def _tables(
     ]
 
 
-def _strategy(conn: Connection[Any], database: Database, options: Options) -> tuple[Strategy, str]:
+def _room(
+    conn: Connection[Any], database: Database, tables: Sequence[Table], kept: str | None
+) -> Room:
+    """Return the disk it takes: as the last result, or else as the tables that are there."""
+    results = {one.name: one for one in store.stored(conn, database.name) if one.is_complete}
+    last = results.get(kept or "") or next(reversed(results.values()), None)
+    return room(
+        conn,
+        sum(one.size_bytes for one in tables),
+        last.size_bytes if last else None,
+        is_kept=kept is not None,
+    )
+
+
+def _strategy(
+    conn: Connection[Any], database: Database, options: Options, needed: Room
+) -> tuple[Strategy, str]:
     facts = database.facts
     if options.in_place:
         return "in place", "--in-place"
+    if database.is_pooled:
+        return "in place", (
+            "a pooler is in front, and the server behind it does not let this role in from here; "
+            'say how with "direct" of HOWDAH["REBUILD"]'
+        )
     if not facts.may_create_databases:
         return "in place", (
             f"the role {facts.role} may not create databases (ALTER ROLE {facts.role} CREATEDB)"
         )
     if not facts.is_superuser and (untrusted := installed.untrusted(conn)):
         return "in place", f"only a superuser may install {', '.join(untrusted)} elsewhere"
+    if not needed.fits(needed.aside_bytes) and needed.fits(needed.in_place_bytes):
+        return "in place", "too little disk is free for a database beside the live one"
     return "aside", "the role may create databases"
 
 

@@ -29,6 +29,7 @@ class Rules:
         max_size_bytes: A larger database is refused unless it is named by `--allow`.
         lock_timeout_s: How long to try to lock tables that cannot be swapped without.
         kept_results: How many built results are kept for each database.
+        direct: Where the server behind a pooler is, as a connection string, by alias.
     """
 
     allow: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Rules:
     max_size_bytes: int = 10 * _GIB
     lock_timeout_s: float = 30.0
     kept_results: int = 3
+    direct: Mapping[str, str] = field(default_factory=dict)
 
     def for_alias(self, rule: Mapping[str, tuple[str, ...]], alias: str) -> tuple[str, ...]:
         """Return what a rule says for an alias: the entry "*", then its own."""
@@ -69,7 +71,18 @@ def rules_of(howdah: Mapping[str, Any]) -> Rules:
     given["keep_tables"] = tuple(
         TableName.parse(text) for text in _texts("keep_tables", given.get("keep_tables", ()))
     )
+    given["direct"] = {
+        alias: texts[0]
+        for alias, texts in _by_alias("direct", _listed(given.get("direct"))).items()
+    }
     return Rules(**given)
+
+
+def _listed(value: object) -> object:
+    """Return each connection string as a list of one."""
+    if isinstance(value, Mapping):
+        return {alias: [text] for alias, text in value.items()}
+    return {} if value is None else {"*": [value]}
 
 
 def _by_alias(key: str, value: object) -> dict[str, tuple[str, ...]]:

@@ -63,10 +63,7 @@ def _existing(options: Options, tell: Callable[[str], None]) -> Generator[None]:
 @contextmanager
 def _held(one: DatabasePlan, options: Options) -> Generator[Connection[Any]]:
     """Connect to the live database and keep other rebuilds out of it."""
-    with (
-        connect(one.database.conninfo(), one.database.aliases[0]) as conn,
-        guard.alone(conn, one.name, wait_s=options.wait_s),
-    ):
+    with guard.held(one.database, wait_s=options.wait_s) as conn:
         guard.check_dependents(conn, one.schemas)
         yield conn
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from howdah import pg
 from howdah.django.rebuild import names
@@ -232,8 +233,11 @@ def _comment(conn: Connection[Any], name: str, **facts: Any) -> None:
 
 
 def _set(conn: Connection[Any], database: str, setting: str, value: str) -> None:
-    """Give a database a setting of the live one, by way of the session: lists keep their form."""
-    with conn.transaction():
+    """Give a database a setting of the live one, by way of the session: lists keep their form.
+
+    What only a superuser may set decides nothing that is built.
+    """
+    with suppress(errors.InsufficientPrivilege), conn.transaction():
         conn.execute("SELECT set_config(%s, %s, true)", [setting, value])
         conn.execute(
             sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(

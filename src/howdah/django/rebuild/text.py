@@ -43,6 +43,7 @@ def plan_object(plan: RebuildPlan) -> dict[str, Any]:
                 "size_bytes": one.database.facts.size_bytes,
                 "strategy": one.strategy,
                 "reason": one.reason,
+                "room": asdict(one.room),
                 "cost": one.cost,
                 "digest": one.digest,
                 "kept": one.kept,
@@ -102,6 +103,7 @@ def _plan_lines(one: DatabasePlan, plan: RebuildPlan) -> list[str]:
         ("fixtures", ", ".join(one.fixtures)),
         ("drops", f"{len(one.tables)} tables, about {rows:,} rows, {total}"),
         ("strategy", f"{one.strategy} ({one.reason})"),
+        ("disk", _room(one)),
         ("costs", one.cost or "nothing that the running application would notice"),
         ("result", f"kept from before as {one.kept}" if one.kept else "to be built"),
     ]
@@ -127,6 +129,12 @@ def _plan_lines(one: DatabasePlan, plan: RebuildPlan) -> list[str]:
 
 def _drift_lines(drift: Sequence[Drift]) -> list[str]:
     return [*(f"note: {one}" for one in drift), f"  run: {REMEDY}"] if drift else []
+
+
+def _room(one: DatabasePlan) -> str:
+    needed = one.room.aside_bytes if one.strategy == "aside" else one.room.in_place_bytes
+    free = one.room.free_bytes
+    return f"takes about {size(needed)}" + ("" if free is None else f"; {size(free)} are free")
 
 
 def _schema(schema: str, one: DatabasePlan) -> str:
