@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from psycopg import Connection
+
 from howdah.django.rebuild import clean, guard, missing, text
-from howdah.django.rebuild.databases import find_databases
+from howdah.django.rebuild.commit import CommitLost, check_committed
+from howdah.django.rebuild.databases import Database, find_databases
 from howdah.django.rebuild.events import Event, OnEvent
 from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import plan_rebuild
 from howdah.django.rebuild.run import rebuild
-from howdah.django.rebuild.swap import swap_back
+from howdah.django.rebuild.swap import generations, swap_back
 from howdah.errors import UsageError
 
 Say = Callable[[str], None]
@@ -95,9 +98,18 @@ def _undo(options: Options, *, as_json: bool, say: Say) -> None:
     done = {}
     for database in find_databases(options.databases):
         with guard.held(database, wait_s=options.wait_s) as conn:
-            done[database.name] = swap_back(conn)
+            done[database.name] = _swap_back(conn, database)
     lines = [f"{name}: {', '.join(schemas)} as before" for name, schemas in done.items()]
     _show({"undone": done}, lines, as_json=as_json, say=say)
+
+
+def _swap_back(conn: Connection[Any], database: Database) -> list[str]:
+    before = [facts["schema"] for facts in generations(conn).values() if facts["generation"] == 1]
+    try:
+        return swap_back(conn)
+    except CommitLost as lost:
+        check_committed(database, lost)
+        return before
 
 
 def _show(thing: Mapping[str, Any], lines: list[str], *, as_json: bool, say: Say) -> None:

@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 
 from howdah import pg
 from howdah.django.rebuild import build, carry, keeping, names, swap
+from howdah.django.rebuild.commit import COMMITTED, CommitLost, check_committed, commit
 from howdah.django.rebuild.databases import pointed_at
 from howdah.django.rebuild.events import Clock
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
@@ -60,27 +61,40 @@ def rebuild(
         digest=one.digest,
         lock_timeout_s=plan.rules.lock_timeout_s,
     )
-    aliases = one.database.aliases
     with (
         clock.step("build in place") as tell,
         pg.explained(f"build in {one.name}"),
-        pointed_at(dict.fromkeys(aliases, one.name), [one.database]),
-        _one_transaction(one) as conn,
+        pointed_at(dict.fromkeys(one.database.aliases, one.name), [one.database]),
     ):
-        _set_aside(conn, wanted)
-        for schema in one.schemas:
-            query = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}")
-            conn.execute(query.format(sql.Identifier(schema)))
-        build.fill(plan, aliases, _settling(conn, tell))
-        for schema in one.schemas:
-            carry.follow(conn, names.old(schema, 1), schema)
-        notes = _finish(conn, wanted)
-        rows = [_rows(conn, schema, table) for table, schema in _tables(conn, one)]
+        rows, notes = _build(plan, one, wanted, tell)
     with clock.step("drop old"):
         left = swap.drop_older(live, keep_old=plan.keep_old)
     return DatabaseReport(
         one.name, one.schemas, False, len(rows), sum(rows), tuple(left), tuple(notes)
     )
+
+
+def _build(
+    plan: RebuildPlan, one: DatabasePlan, wanted: swap.Swap, tell: Callable[[str], None]
+) -> tuple[list[int], list[str]]:
+    """Build all in one transaction, and commit it; return each table's rows, and notes."""
+    rows: list[int] = []
+    notes: list[str] = []
+    try:
+        with _one_transaction(one) as conn:
+            _set_aside(conn, wanted)
+            for schema in one.schemas:
+                query = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}")
+                conn.execute(query.format(sql.Identifier(schema)))
+            build.fill(plan, one.database.aliases, _settling(conn, tell))
+            for schema in one.schemas:
+                carry.follow(conn, names.old(schema, 1), schema)
+            notes += _finish(conn, wanted)
+            rows += [_rows(conn, schema, table) for table, schema in _tables(conn, one)]
+    except CommitLost as lost:
+        check_committed(one.database, lost)
+        notes.append(COMMITTED)
+    return rows, notes
 
 
 def _set_aside(conn: Connection[Any], wanted: swap.Swap) -> None:
@@ -159,7 +173,7 @@ def _one_transaction(one: DatabasePlan) -> Generator[Connection[Any]]:
             wrappers[alias] = _in_search_path(conn, paths[alias])
             connections[alias].execute_wrappers.append(wrappers[alias])
         yield conn
-        conn.commit()
+        commit(conn)
     finally:
         conn.close()
         for alias, wrapper in wrappers.items():

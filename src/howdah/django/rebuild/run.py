@@ -11,8 +11,9 @@ import psycopg
 from psycopg import Connection
 
 from howdah import pg
-from howdah.django.rebuild import build, carry, guard, inplace, missing, store, swap
+from howdah.django.rebuild import build, carry, commit, guard, inplace, missing, store, swap
 from howdah.django.rebuild.carry import Carried
+from howdah.django.rebuild.commit import CommitLost
 from howdah.django.rebuild.databases import connect
 from howdah.django.rebuild.drift import blamed
 from howdah.django.rebuild.events import Clock, OnEvent
@@ -21,6 +22,8 @@ from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild, 
 from howdah.django.rebuild.report import DatabaseReport, RebuildReport
 from howdah.django.rebuild.store import Kept
 from howdah.errors import HowdahError
+
+_WAIT_AGAIN_S = 600.0
 
 
 def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildReport:
@@ -42,7 +45,7 @@ def rebuild(options: Options, *, on_event: OnEvent = lambda _: None) -> RebuildR
             guard.check(plan)
         live = {one.name: stack.enter_context(_held(one, options)) for one in plan.databases}
         aside = [one for one in plan.databases if one.strategy == "aside"]
-        reports = _aside(plan, aside, live, clock) if aside else []
+        reports = _aside(plan, aside, live, stack, clock) if aside else []
         for one in plan.databases:
             if one.strategy == "in place":
                 reports.append(inplace.rebuild(plan, one, live[one.name], clock))
@@ -72,6 +75,7 @@ def _aside(
     plan: RebuildPlan,
     plans: Sequence[DatabasePlan],
     live: dict[str, Connection[Any]],
+    stack: ExitStack,
     clock: Clock,
 ) -> list[DatabaseReport]:
     results = _built(plan, plans, live, clock)
@@ -81,7 +85,7 @@ def _aside(
             done = threads.map(lambda one: _carry(one, results[one.name]), plans)
             carried = dict(zip(results, done, strict=True))
         with clock.step("swap"):
-            notes = _swap_all(plan, plans, results, live)
+            notes = _swap_all(plan, plans, results, live, stack)
     except BaseException:
         _drop_carried(plans, results)
         raise
@@ -125,7 +129,11 @@ def _built(
         with clock.step("create databases"):
             for one in todo:
                 store.prune(live[one.name], one.name, kept_results=plan.rules.kept_results)
-        with clock.step("build") as tell, build.scratch(todo) as made:
+        with (
+            clock.step("build") as tell,
+            pg.explained("build aside"),
+            build.scratch(todo) as made,
+        ):
             with blamed(plan.drift):
                 build.build(plan, todo, made, tell)
             with clock.step("keep"), ThreadPoolExecutor(len(todo)) as threads:
@@ -153,6 +161,7 @@ def _swap_all(
     plans: Sequence[DatabasePlan],
     results: dict[str, Kept],
     live: dict[str, Connection[Any]],
+    stack: ExitStack,
 ) -> dict[str, list[str]]:
     """Swap every database in, or none."""
     notes: dict[str, list[str]] = {}
@@ -167,9 +176,22 @@ def _swap_all(
                 lock_timeout_s=plan.rules.lock_timeout_s,
             )
             with pg.explained(f"swap the schemas of {one.name}"):
-                notes[one.name] = swap.swap(live[one.name], wanted)
+                notes[one.name] = _swap(one, wanted, live, stack)
     except BaseException:
         for name in notes:
             swap.swap_back(live[name], as_undone=False)
         raise
     return notes
+
+
+def _swap(
+    one: DatabasePlan, wanted: swap.Swap, live: dict[str, Connection[Any]], stack: ExitStack
+) -> list[str]:
+    """Swap one database; where the answer is lost, connect anew and find out what happened."""
+    try:
+        return swap.swap(live[one.name], wanted)
+    except CommitLost as lost:
+        commit.check_committed(one.database, lost)
+        again = guard.held(one.database, wait_s=_WAIT_AGAIN_S)
+        live[one.name] = stack.enter_context(again)
+        return [commit.COMMITTED]

@@ -17,7 +17,7 @@ from typing import Any
 
 from psycopg import Connection, errors, sql
 
-from howdah.django.rebuild import dump, keeping, names
+from howdah.django.rebuild import commit, dump, keeping, names
 from howdah.django.rebuild.carry import comment_of, comment_on
 from howdah.errors import HowdahError, Refused
 from howdah.pg import TableName
@@ -84,6 +84,7 @@ def swap(conn: Connection[Any], wanted: Swap) -> list[str]:
 
     Raises:
         HowdahError: A table of a shared schema could not be locked; nothing has changed.
+        CommitLost: The connection was lost at the commit.
     """
     places = {schema: (schema, names.beside(schema, names.NEXT)) for schema in wanted.schemas}
     started = time.monotonic()
@@ -92,7 +93,7 @@ def swap(conn: Connection[Any], wanted: Swap) -> list[str]:
         hold_writers = waited < _WRITERS_TIMEOUT_S
         notes = [] if hold_writers or wanted.keep_tables else [_NOT_WAITED_FOR]
         try:
-            with conn.transaction():
+            with commit.transaction(conn):
                 lock(conn, wanted, hold_writers=hold_writers)
                 lost = keeping.carry_rows(conn, wanted.keep_tables, places)
                 set_aside(conn, wanted)
@@ -114,6 +115,7 @@ def swap_back(conn: Connection[Any], *, as_undone: bool = True) -> list[str]:
 
     Raises:
         Refused: No older generation is kept.
+        CommitLost: The connection was lost at the commit.
     """
     marked = generations(conn)
     last = [facts for facts in marked.values() if facts["generation"] == 1]
@@ -126,7 +128,7 @@ def swap_back(conn: Connection[Any], *, as_undone: bool = True) -> list[str]:
     started = time.monotonic()
     while True:
         try:
-            with conn.transaction():
+            with commit.transaction(conn):
                 conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
                 for schema in schemas:
                     _put_back(conn, schema, marked, is_shared=schema in shared)
