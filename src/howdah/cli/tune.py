@@ -39,7 +39,12 @@ def _measuring(command: Any) -> Any:
             show_default=True,
             help="How many do the statement at once.",
         ),
-        click.option("--replay", is_flag=True, help="Take it from pg_stat_statements."),
+        click.option(
+            "--replay",
+            is_flag=True,
+            help="Measure the costliest INSERT or UPDATE of pg_stat_statements; values of other "
+            "rows stand in for its own.",
+        ),
         click.option(
             "--statement",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),

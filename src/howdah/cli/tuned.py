@@ -168,7 +168,7 @@ def _show_measured(measured: Sequence[Measured]) -> None:
                 f"{b.wal_bytes_per_row:,.0f} -> {a.wal_bytes_per_row:,.0f}",
             )
         )
-    for line in table(rows):
+    for line in [*table(rows), *(one.about for one in measured if one.about)]:
         click.echo(line)
 
 

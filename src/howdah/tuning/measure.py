@@ -70,12 +70,14 @@ class Measured:
         before: Without the plan.
         after: With it.
         comparison: Of the rows a second.
+        about: The workload's.
     """
 
     workload: str
     before: Figures
     after: Figures
     comparison: Comparison
+    about: str = ""
 
 
 def measure(
@@ -116,7 +118,7 @@ def measure(
                 )
             runs.setdefault((workload.name, side), []).append(done)
             on_event(Progress(workload.name, side, number, rounds, done.rows_per_second))
-    return [_measured(one.name, runs) for one in workloads]
+    return [_measured(one, runs) for one in workloads]
 
 
 def _turns(rounds: int) -> Iterator[tuple[int, Side]]:
@@ -126,9 +128,10 @@ def _turns(rounds: int) -> Iterator[tuple[int, Side]]:
             yield number, side
 
 
-def _measured(name: str, runs: Mapping[tuple[str, Side], Sequence[Run]]) -> Measured:
-    before, after = (_figures(runs[name, side]) for side in SIDES)
-    return Measured(name, before, after, compared(before.rows_per_second, after.rows_per_second))
+def _measured(one: Workload, runs: Mapping[tuple[str, Side], Sequence[Run]]) -> Measured:
+    before, after = (_figures(runs[one.name, side]) for side in SIDES)
+    comparison = compared(before.rows_per_second, after.rows_per_second)
+    return Measured(one.name, before, after, comparison, one.about)
 
 
 def _figures(runs: Sequence[Run]) -> Figures:

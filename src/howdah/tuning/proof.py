@@ -58,13 +58,12 @@ class Subject:
         if self.statement is None and not self.replay:
             names = WORKLOADS if self.workload == "mixed" else [self.workload]
             return [built_in(conn, schema, name) for name in names]
-        statement = replayed(conn) if self.replay else Statement(self.statement or "")
+        triggers, connections = not self.without_triggers, self.connections
+        if self.statement is None:
+            return [replayed(conn, schema, triggers=triggers, connections=connections)]
+        statement = Statement(self.statement)
         workload, _ = statement_workload(
-            conn,
-            schema,
-            statement,
-            triggers=not self.without_triggers,
-            connections=self.connections,
+            conn, schema, statement, triggers=triggers, connections=connections
         )
         return [workload]
 

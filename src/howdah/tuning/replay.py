@@ -1,28 +1,37 @@
 """The insert or update that costs the server most, as pg_stat_statements has it.
 
-What it has is the statement with `$1`, `$2` in place of values. Values of the
-table's own rows stand in for them, so that keys exist which are referred to;
-a column whose values must differ gets new ones of its type.
+What it has is the statement with `$1`, `$2` in place of values; the values are
+gone. `standins` makes others of the rows of the table's copy. A statement that
+cannot be done on a copy is passed over for the next, and the report says so.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
 from psycopg import Connection, errors, sql
 
 from howdah import pg
-from howdah.errors import Refused
-from howdah.tuning.statement import Statement, target_of
+from howdah.errors import HowdahError, Refused
+from howdah.tuning.placeholders import Place, named, places, with_arrays
+from howdah.tuning.scratch import Scratch
+from howdah.tuning.standins import columns, stand_ins
+from howdah.tuning.statement import (
+    Statement,
+    statement_workload,
+    target_of,
+    without_comments,
+)
+from howdah.tuning.workloads import Workload
 
 __all__ = ["Costly", "costly_statements", "replayed"]
 
-_SAMPLE_ROWS = 1000
+_SHOWN = 300
+_COSTLIEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +42,23 @@ class Costly:
         query: With `$1`, `$2` for values.
         calls: How often.
         total_ms: How long in all, in milliseconds.
+        rows: Inserted or updated in all.
     """
 
     query: str
     calls: int
     total_ms: float
+    rows: int
 
 
 _COSTLY = r"""
-    SELECT query, calls, total_exec_time AS total_ms
+    SELECT query, calls, total_exec_time AS total_ms, rows
       FROM {}
      WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-       AND query ~* '^\s*(insert\s+into|update)\s' AND query !~* 'howdah'
+       AND query ~* '^(\s|--[^\n]*\n|/\*([^*]|\*[^/])*\*/)*(insert\s+into|update)\s'
+       AND query !~* 'howdah'
      ORDER BY total_exec_time DESC
-     LIMIT 20
+     LIMIT {}
 """
 _EXTENSION = """
     SELECT n.nspname FROM pg_catalog.pg_extension AS e
@@ -64,17 +76,26 @@ def costly_statements(conn: Connection[Any]) -> list[Costly]:
     if found is None:
         return []
     view = sql.Identifier(found[0], "pg_stat_statements")
+    query = sql.SQL(_COSTLY).format(view, sql.Literal(_COSTLIEST))
     try:
-        return pg.fetch_all(conn, Costly, sql.SQL(_COSTLY).format(view))
+        return pg.fetch_all(conn, Costly, query)
     except errors.ObjectNotInPrerequisiteState:  # created, and not in shared_preload_libraries
         return []
 
 
-def replayed(conn: Connection[Any]) -> Statement:
-    """Return the costliest statement, with values made up for it.
+def replayed(
+    conn: Connection[Any], schema: str, *, triggers: bool = True, connections: int = 1
+) -> Workload:
+    """Return the costliest statement that can be done on a copy of its table, as a workload.
+
+    Args:
+        conn: In autocommit.
+        schema: Of `scratch_schema`.
+        triggers: Whether the table's triggers are copied.
+        connections: How many do it at once.
 
     Raises:
-        Refused: pg_stat_statements is not there, or knows none.
+        Refused: pg_stat_statements is not there or knows none, or none can be done.
     """
     costly = costly_statements(conn)
     if not costly:
@@ -83,109 +104,98 @@ def replayed(conn: Connection[Any]) -> Statement:
             next_step="Add it to shared_preload_libraries, restart, CREATE EXTENSION "
             "pg_stat_statements, wait for some work; or give --statement FILE.",
         )
-    query = costly[0].query
-    makers = _makers(conn, query)
-    text = re.sub(r"\$(\d+)", r"%(p\1)s", query.replace("%", "%%"))
-    return Statement(
-        text, lambda number: {f"p{place}": make(number) for place, make in makers.items()}
+    passed_over: list[str] = []
+    for one in costly:
+        try:
+            statement = _statement(conn, one)
+            workload, _ = statement_workload(
+                conn, schema, statement, triggers=triggers, connections=connections
+            )
+        except (HowdahError, psycopg.Error) as exc:
+            why = exc.message if isinstance(exc, HowdahError) else str(exc).splitlines()[0]
+            passed_over.append(f"{_short(one.query, 80)}: {why}")
+            _emptied(conn, schema)
+            continue
+        return replace(workload, about=_about(one, passed_over))
+    raise Refused(
+        f"None of the {len(costly)} costliest statements can be done on a copy of its table: "
+        f"{'; '.join(passed_over)}",
+        next_step="Give one of them with values of your own: --statement FILE.",
     )
 
 
-Maker = Callable[[int], str | None]
+def _about(costly: Costly, passed_over: list[str]) -> str:
+    each = costly.total_ms / costly.calls
+    return "\n".join(
+        [
+            f"replayed: {_short(costly.query, _SHOWN)}",
+            f"  {costly.calls:,} calls so far, {each:.2f} ms each",
+            "  values of other rows stand in for its own",
+            *(f"  passed over: {why}" for why in passed_over),
+        ]
+    )
+
+
+def _short(query: str, length: int) -> str:
+    line = " ".join(query.split())
+    return line if len(line) <= length else f"{line[: length - 4]} ..."
+
+
+_TABLES = """
+    SELECT relname FROM pg_catalog.pg_class
+     WHERE relnamespace = to_regnamespace(%s)::oid AND relkind IN ('r', 'p')
+"""
+
+
+def _emptied(conn: Connection[Any], schema: str) -> None:
+    """Drop what a statement that was passed over has left, for the next one's copy."""
+    drop = sql.SQL("DROP TABLE IF EXISTS {} CASCADE")
+    for (name,) in conn.execute(_TABLES, [schema]).fetchall():
+        conn.execute(drop.format(sql.Identifier(schema, name)))
+
+
+def _statement(conn: Connection[Any], costly: Costly) -> Statement:
+    query = with_arrays(costly.query)
+    target, *_ = target_of(query)
+    found = places(query, [column.name for column in columns(conn, target.identifier)])
+    text = named(query)
+    types = _types(conn, text)
+    rows = _rows(costly, found)
+    words = without_comments(query).upper().split()
+
+    def values(table: Scratch) -> Callable[[int], Mapping[str, Any]]:
+        return stand_ins(
+            conn,
+            table.identifier,
+            found,
+            types,
+            inserts=words[0] == "INSERT",
+            rows=rows,
+            conflicts="CONFLICT" in words,
+        )
+
+    return Statement(text, values)
+
+
+def _rows(costly: Costly, found: Mapping[int, Place]) -> int:
+    """Return for how many rows the statement is: those of its text, or of its arrays."""
+    if any(place.many for place in found.values()):
+        return max(round(costly.rows / max(costly.calls, 1)), 1)
+    return 1 + max((place.row for place in found.values()), default=0)
+
 
 _PREPARED = """
     SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements
      WHERE name = 'howdah_replay'
 """
-_UNIQUE = """
-    SELECT DISTINCT a.attname
-      FROM pg_catalog.pg_index AS i
-      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-     WHERE i.indrelid = to_regclass(%s) AND i.indisunique
-"""
 
 
-def _makers(conn: Connection[Any], query: str) -> Mapping[int, Maker]:
-    types = _types(conn, query)
-    table, *_ = target_of(query)
-    columns = _columns(query)
-    name = table.identifier.as_string(conn)
-    inserts = query.lstrip()[:1] in "iI"
-    unique = {row[0] for row in conn.execute(_UNIQUE, [name])} if inserts else set()
-    makers: dict[int, Maker] = {}
-    for place, type_name in enumerate(types, 1):
-        column = columns.get(place)
-        sample = _sample(conn, table, column) if column and column not in unique else []
-        makers[place] = _of_sample(sample) if sample else _of_type(type_name)
-    return makers
-
-
-def _types(conn: Connection[Any], query: str) -> list[str]:
+def _types(conn: Connection[Any], text: str) -> list[str]:
+    """Return the types that the server infers for the placeholders, the first one's first."""
+    query = re.sub(r"%\(p(\d+)\)s", r"$\1", text).replace("%%", "%")
     conn.execute(f"PREPARE howdah_replay AS {query}".encode())
     try:
         row = conn.execute(_PREPARED).fetchone()
         return list(row[0]) if row else []
     finally:
         conn.execute("DEALLOCATE howdah_replay")
-
-
-_LIST = re.compile(r"\(([^()]*)\)\s*values\s*\(([^()]*)\)", re.IGNORECASE)
-_EQUALS = re.compile(r'("(?:[^"]|"")+"|\w+)\s*=\s*\$(\d+)')
-
-
-def _columns(query: str) -> dict[int, str]:
-    """Return which column each parameter is for, where the text says so plainly."""
-    found = {int(place): _unquoted(name) for name, place in _EQUALS.findall(query)}
-    if match := _LIST.search(query):
-        names, values = (part.split(",") for part in match.groups())
-        for name, value in zip(names, values, strict=False):
-            if place := re.fullmatch(r"\s*\$(\d+)\s*", value):
-                found[int(place[1])] = _unquoted(name.strip())
-    return found
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
-
-
-def _sample(conn: Connection[Any], table: pg.TableName, column: str) -> list[str]:
-    query = sql.SQL("SELECT {0}::text FROM {1} WHERE {0} IS NOT NULL LIMIT {2}").format(
-        sql.Identifier(column), table.identifier, sql.Literal(_SAMPLE_ROWS)
-    )
-    try:
-        return [row[0] for row in conn.execute(query).fetchall()]
-    except errors.UndefinedColumn:
-        return []
-
-
-def _of_sample(sample: Sequence[str]) -> Maker:
-    return lambda number: sample[number % len(sample)]
-
-
-def _of_type(type_name: str) -> Maker:
-    """Return what makes texts that PostgreSQL reads as values of a type, all different."""
-    if type_name.endswith("[]"):
-        return lambda _: "{}"
-    return _BY_TYPE.get(type_name, lambda _: None)
-
-
-_BY_TYPE: Mapping[str, Maker] = {
-    "smallint": lambda number: str(number % 32_767),
-    "integer": str,
-    "bigint": str,
-    "numeric": lambda number: f"{number % 100_000}.25",
-    "real": lambda number: f"{number % 100_000}.25",
-    "double precision": lambda number: f"{number % 100_000}.25",
-    "text": lambda number: f"h{number}",
-    "character varying": lambda number: f"h{number}",
-    "boolean": lambda number: "true" if number % 2 else "false",
-    "date": lambda _: dt.datetime.now(dt.UTC).date().isoformat(),
-    "timestamp without time zone": lambda _: dt.datetime.now(dt.UTC).isoformat(),
-    "timestamp with time zone": lambda _: dt.datetime.now(dt.UTC).isoformat(),
-    "uuid": lambda _: str(uuid.uuid4()),
-    "json": lambda number: f'{{"n": {number}}}',
-    "jsonb": lambda number: f'{{"n": {number}}}',
-    "bytea": lambda number: f"\\x{number:08x}",
-    "inet": lambda _: "10.0.0.1",
-    "interval": lambda _: "1s",
-}

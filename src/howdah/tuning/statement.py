@@ -20,13 +20,15 @@ from howdah.errors import Refused, UsageError
 from howdah.tuning.scratch import Scratch, copy_table
 from howdah.tuning.workloads import NUMBERS, Workload
 
-__all__ = ["Statement", "statement_workload", "target_of"]
+__all__ = ["Statement", "statement_workload", "target_of", "without_comments"]
 
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _TARGET = re.compile(
     rf"\b(?:INSERT\s+INTO|UPDATE(?:\s+ONLY)?)\s+(?P<table>{_PART}(?:\s*\.\s*{_PART})?)",
     re.IGNORECASE,
 )
+Parameters = Callable[[int], Mapping[str, Any] | None]
+
 NUMBER = "%(n)s"
 """What stands in a statement for a number that is never used twice."""
 
@@ -37,12 +39,12 @@ class Statement:
 
     Attributes:
         text: One INSERT or UPDATE, perhaps with `%(n)s`.
-        values: Makes the parameters of one execution from its number; None where
-            there is at most `%(n)s`.
+        values: Given the copy of its table, returns what makes the parameters of one
+            execution from its number; None where there is at most `%(n)s`.
     """
 
     text: str
-    values: Callable[[int], Mapping[str, Any]] | None = None
+    values: Callable[[Scratch], Parameters] | None = None
 
 
 def target_of(text: str) -> tuple[pg.TableName, int, int]:
@@ -51,7 +53,7 @@ def target_of(text: str) -> tuple[pg.TableName, int, int]:
     Raises:
         UsageError: It is no INSERT or UPDATE.
     """
-    match = _TARGET.search(_without_comments(text))
+    match = _TARGET.search(without_comments(text))
     if match is None:
         raise UsageError(
             "The statement is neither an INSERT nor an UPDATE.",
@@ -62,7 +64,7 @@ def target_of(text: str) -> tuple[pg.TableName, int, int]:
     return pg.TableName.parse(name), *match.span("table")
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
     """Blank out comments and texts, so that places stay the same."""
     quiet = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
     return quiet.sub(lambda match: " " * len(match[0]), text)
@@ -92,24 +94,42 @@ def statement_workload(
         Refused: It writes to another table as well.
     """
     text = statement.text.strip().rstrip(";")
-    origin, start, end = target_of(text)
+    origin, *_ = target_of(text)
     scratch = copy_table(conn, schema, origin, rows=rows, triggers=triggers)
-    query = (text[:start] + scratch.identifier.as_string(conn) + text[end:]).encode()
+    query = _redirected(text, scratch.identifier.as_string(conn)).encode()
     path = _path(conn, scratch)
+    parameters = _parameters(statement, scratch)
 
     def transaction(session: Connection[Any], number: int) -> int:
-        return max(session.execute(query, _parameters(statement, number)).rowcount, 0)
+        return max(session.execute(query, parameters(number)).rowcount, 0)
 
-    _try(conn, scratch, query, statement, path)
+    _try(conn, scratch, query, parameters, path)
     name = f"statement on {origin}"
     return Workload(name, connections, transaction, path=path), scratch
 
 
-def _parameters(statement: Statement, number: int) -> Mapping[str, Any] | None:
+_QUALIFIER = re.compile(rf"(?P<table>{_PART}\s*\.\s*{_PART})(?=\s*\.\s*{_PART})")
+
+
+def _redirected(text: str, copy: str) -> str:
+    """Name the copy for the table: as the target, and where it qualifies a column."""
+    origin, *target = target_of(text)
+    qualifiers = (
+        match.span("table")
+        for match in _QUALIFIER.finditer(without_comments(text))
+        if pg.TableName.parse(re.sub(r"\s*\.\s*", ".", match["table"])) == origin
+    )
+    for start, end in sorted([tuple(target), *qualifiers], reverse=True):
+        text = text[:start] + copy + text[end:]
+    return text
+
+
+def _parameters(statement: Statement, scratch: Scratch) -> Parameters:
     if statement.values is not None:
-        return statement.values(number)
+        return statement.values(scratch)
     # Without parameters psycopg leaves each % alone.
-    return {"n": number} if NUMBER in statement.text else None
+    has_number = NUMBER in statement.text
+    return lambda number: {"n": number} if has_number else None
 
 
 def _path(conn: Connection[Any], scratch: Scratch) -> str:
@@ -127,7 +147,7 @@ _WRITTEN = """
 
 
 def _try(
-    conn: Connection[Any], scratch: Scratch, query: bytes, statement: Statement, path: str
+    conn: Connection[Any], scratch: Scratch, query: bytes, parameters: Parameters, path: str
 ) -> None:
     """Do it twice, see what was written, and roll back."""
     try:
@@ -136,7 +156,7 @@ def _try(
             # What the session's former transactions wrote may still be in it.
             before = dict(conn.execute(_WRITTEN, [scratch.schema]).fetchall())
             for _ in range(2):
-                conn.execute(query, _parameters(statement, next(NUMBERS)))
+                conn.execute(query, parameters(next(NUMBERS)))
             after = conn.execute(_WRITTEN, [scratch.schema]).fetchall()
     except errors.UniqueViolation as exc:
         raise UsageError(

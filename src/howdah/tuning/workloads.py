@@ -40,6 +40,7 @@ class Workload:
         transaction: Does it once, given a number of its own; returns how many rows.
         reset: What is run before each measurement; None for nothing.
         path: The search_path of its sessions; None for the role's.
+        about: What it does, for people; "" where the name says it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Workload:
     transaction: Callable[[Connection[Any], int], int]
     reset: sql.Composed | None = None
     path: str | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
