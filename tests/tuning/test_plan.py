@@ -5,10 +5,11 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from howdah.errors import UsageError
+from howdah.errors import ServerFailed, UsageError
+from howdah.server import find
 from howdah.server.change import Change, plan_change
 from howdah.tuning.catalogue import Risk
-from howdah.tuning.facts import Activity, Facts, Host, read_facts
+from howdah.tuning.facts import Activity, Facts, Host, Writes, read_facts
 from howdah.tuning.plan import as_conf, as_sql, plan_inserts
 
 GB = 1 << 30
@@ -42,6 +43,59 @@ def test_facts_of_a_server_on_this_machine_hold_the_flush_time_of_its_wal(server
     assert found.host.flush_s > 0
     assert found.commit_wait_s is not None
     assert left == (0,)
+
+
+_WORK = """
+    CREATE TABLE pages (n int, filler text) WITH (autovacuum_enabled = off);
+    INSERT INTO pages SELECT n, repeat('x', 500) FROM generate_series(1, 20000) AS n;
+    UPDATE pages SET n = -n;
+"""
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_who_writes_pages_and_flushes_wal_is_read_where_the_server_tells(make_cluster, major):
+    try:
+        binaries = find(major)
+    except ServerFailed:
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+    settings = "fsync = on\nshared_buffers = 1MB\nshared_preload_libraries = 'pg_stat_statements'\n"
+    with psycopg.connect(
+        make_cluster(binaries=binaries, settings=settings).conninfo(), autocommit=True
+    ) as conn:
+        conn.execute("CREATE EXTENSION pg_stat_statements")
+        conn.execute(_WORK)
+        if major >= 16:
+            conn.execute("SELECT pg_stat_force_next_flush()")
+        found = read_facts(conn)
+        plan = plan_inserts(found)
+
+    told = "\n".join(plan.observed)
+    assert found.activity.wal_syncs > 0
+    assert "flushes" in told
+    assert "UPDATE pages SET n = -n: 1 calls" in told
+    if major < 16:
+        assert found.activity.writes is None
+        return
+    assert found.activity.writes is not None
+    # The table's 20 MB do not fit into a cache of 1 MB, and no checkpoint came.
+    assert found.activity.writes.backends_bytes > 10 << 20
+    assert found.activity.writes.extended_bytes > 10 << 20
+    why = next(change.why for change in plan.changes if change.setting == "shared_buffers")
+    assert "backends had to write" in why
+    assert "by backends in need of room" in told
+
+
+def test_what_was_observed_names_what_does_not_keep_up(facts):
+    activity = Activity(
+        checkpoints_timed=2,
+        checkpoints_requested=12,
+        writes=Writes(1 << 30, 3 << 30, 1 << 30, backend_fsyncs=7),
+    )
+    told = plan_inserts(replace(facts, activity=activity)).observed
+
+    assert "checkpoints: 12 of 14 were requested, not timed" in told
+    assert any("25% by backends in need of room" in line for line in told)
+    assert any("backends flushed files 7 times themselves" in line for line in told)
 
 
 def test_nothing_risky_is_planned_unless_it_is_accepted_by_name(facts):

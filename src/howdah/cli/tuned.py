@@ -59,7 +59,9 @@ def show_plan(plan: Plan, *, form: str | None, as_json: bool) -> None:
 def _plan_lines(plan: Plan) -> list[str]:
     from howdah.tuning.catalogue import catalogue
 
-    lines = [] if plan.changes else [f"nothing to change for the workload {plan.workload}"]
+    lines = [*plan.observed, ""] if plan.observed else []
+    if not plan.changes:
+        lines.append(f"nothing to change for the workload {plan.workload}")
     for change in plan.changes:
         takes = "restart" if change.needs == "restart" else "reload"
         head = f"{change.setting}: {change.now} -> {change.proposed}"

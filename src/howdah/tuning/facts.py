@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from howdah.server.host import disk_of, host
 from howdah.server.runner import local_server
 from howdah.server.settings import Setting, file_places
 from howdah.server.settings import settings as all_settings
+from howdah.tuning.costly import Costly, costly_statements
 from howdah.tuning.flush import commit_wait_s, file_flush_s
 
-__all__ = ["Activity", "Facts", "Host", "read_facts"]
+__all__ = ["Activity", "Facts", "Host", "Writes", "read_facts"]
 
+_MOST_COSTLY = 3
 _COPY_ON_WRITE = ("zfs", "btrfs", "bcachefs")
 
 
@@ -49,6 +51,29 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Writes:
+    """Who writes the pages of tables and indexes, since pg_stat_io (16 and newer) was reset.
+
+    Attributes:
+        backends_bytes: By client backends that needed room in shared_buffers, COPY's own
+            writing left out.
+        background_bytes: By the checkpointer and the background writer.
+        extended_bytes: By which client backends made files larger.
+        backend_fsyncs: Flushes by client backends, as the checkpointer did not keep up.
+    """
+
+    backends_bytes: int = 0
+    background_bytes: int = 0
+    extended_bytes: int = 0
+    backend_fsyncs: int = 0
+
+    @property
+    def by_backends(self) -> float:
+        """The part of the writing that client backends had to do: 0.25 for a quarter."""
+        return self.backends_bytes / max(self.backends_bytes + self.background_bytes, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     """What runs now, and who depends on the WAL.
 
@@ -62,7 +87,9 @@ class Activity:
         wal_bytes: WAL written since pg_stat_wal was reset.
         wal_seconds: How long ago that was.
         wal_buffers_full: How often a backend had to write WAL since its buffers were full.
-        wal_syncs: Flushes of WAL since then; None where 18 counts them elsewhere.
+        wal_syncs: Flushes of WAL since then, by pg_stat_wal, or pg_stat_io of 18.
+        writes: By whom pages are written; None before 16.
+        costly: The inserts and updates that cost most; none without pg_stat_statements.
     """
 
     standbys: int = 0
@@ -74,7 +101,9 @@ class Activity:
     wal_bytes: int = 0
     wal_seconds: float = 0.0
     wal_buffers_full: int = 0
-    wal_syncs: int | None = None
+    wal_syncs: int = 0
+    writes: Writes | None = None
+    costly: tuple[Costly, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +141,29 @@ _ACTIVITY = """
 """
 _CHECKPOINTER = 17  # the major in which checkpoints got a view of their own
 _SYNCS_MOVED = 18
+_SYNCS = {
+    "old": sql.SQL("wal_sync"),
+    "new": sql.SQL(
+        "(SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_catalog.pg_stat_io WHERE object = 'wal')"
+    ),
+}
+_IO = 16
+_WRITES = """
+    SELECT coalesce(sum({written}) FILTER (WHERE backend_type = 'client backend'
+                                             AND context = 'normal'), 0)::bigint AS backends_bytes,
+           coalesce(sum({written}) FILTER (WHERE backend_type IN ('checkpointer',
+                                           'background writer')), 0)::bigint AS background_bytes,
+           coalesce(sum({extended}) FILTER (WHERE backend_type = 'client backend'),
+                    0)::bigint AS extended_bytes,
+           coalesce(sum(fsyncs) FILTER (WHERE backend_type = 'client backend'),
+                    0)::bigint AS backend_fsyncs
+      FROM pg_catalog.pg_stat_io
+     WHERE object = 'relation'
+"""
+_BYTES = {  # 18 counts bytes, since an operation may be of several pages
+    "old": (sql.SQL("writes * op_bytes"), sql.SQL("extends * op_bytes")),
+    "new": (sql.SQL("write_bytes"), sql.SQL("extend_bytes")),
+}
 _COLUMNS = {
     "old": (
         sql.SQL("(SELECT checkpoints_timed FROM pg_catalog.pg_stat_bgwriter)"),
@@ -158,11 +210,20 @@ def _is_disposable(conn: Connection[Any]) -> bool:
 
 def _activity(conn: Connection[Any], major: int) -> Activity:
     timed, requested = _COLUMNS["new" if major >= _CHECKPOINTER else "old"]
-    syncs = sql.SQL("NULL::bigint" if major >= _SYNCS_MOVED else "wal_sync")
+    syncs = _SYNCS["new" if major >= _SYNCS_MOVED else "old"]
     query = sql.SQL(_ACTIVITY).format(timed=timed, requested=requested, syncs=syncs)
     found = pg.fetch_one(conn, Activity, query)
     assert found is not None  # noqa: S101 - pg_stat_wal has one row
-    return found
+    costly = tuple(costly_statements(conn)[:_MOST_COSTLY])
+    return replace(found, writes=_writes(conn, major), costly=costly)
+
+
+def _writes(conn: Connection[Any], major: int) -> Writes | None:
+    if major < _IO:
+        return None
+    written, extended = _BYTES["new" if major >= _SYNCS_MOVED else "old"]
+    query = sql.SQL(_WRITES).format(written=written, extended=extended)
+    return pg.fetch_one(conn, Writes, query)
 
 
 def _host(conn: Connection[Any], settings: Mapping[str, Setting]) -> Host | None:

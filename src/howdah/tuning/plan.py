@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from howdah.errors import UsageError
 from howdah.tuning.catalogue import WORKLOADS, Risk, Setting, catalogue
 from howdah.tuning.facts import Facts
+from howdah.tuning.observed import observed
 from howdah.tuning.rules import RULES, Proposal, replication_in_use
 
 __all__ = ["Change", "Plan", "Withheld", "as_conf", "as_sql", "plan_inserts", "plan_of"]
@@ -69,6 +70,7 @@ class Plan:
         changes: The lines, those that matter most first.
         withheld: What was left out, with reasons.
         habits: Keys of the catalogue's habits and table options that serve the workload.
+        observed: What it was made from, in sentences.
     """
 
     workload: str
@@ -76,6 +78,7 @@ class Plan:
     changes: tuple[Change, ...]
     withheld: tuple[Withheld, ...] = ()
     habits: tuple[str, ...] = ()
+    observed: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -90,7 +93,7 @@ class Plan:
     def only(self, *needs: Needs) -> Plan:
         """Return the part of the plan whose changes need one of these."""
         kept = tuple(change for change in self.changes if change.needs in needs)
-        return Plan(self.workload, self.allowed, kept, self.withheld, self.habits)
+        return replace(self, changes=kept)
 
 
 def plan_inserts(
@@ -126,6 +129,7 @@ def plan_inserts(
         changes=tuple(_change(facts, name, proposal) for name, proposal in kept.items()),
         withheld=withheld,
         habits=tuple(_habits(wanted)),
+        observed=observed(facts),
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psycopg
-from psycopg import Connection, errors, sql
+from psycopg import Connection, sql
 
-from howdah import pg
 from howdah.errors import HowdahError, Refused
+from howdah.tuning.costly import Costly, costly_statements, shortened
 from howdah.tuning.placeholders import Place, named, places, with_arrays
 from howdah.tuning.scratch import Scratch
 from howdah.tuning.standins import columns, stand_ins
@@ -28,59 +28,9 @@ from howdah.tuning.statement import (
 )
 from howdah.tuning.workloads import Workload
 
-__all__ = ["Costly", "costly_statements", "replayed"]
+__all__ = ["replayed"]
 
 _SHOWN = 300
-_COSTLIEST = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Costly:
-    """A statement that the server has done often.
-
-    Attributes:
-        query: With `$1`, `$2` for values.
-        calls: How often.
-        total_ms: How long in all, in milliseconds.
-        rows: Inserted or updated in all.
-    """
-
-    query: str
-    calls: int
-    total_ms: float
-    rows: int
-
-
-_COSTLY = r"""
-    SELECT query, calls, total_exec_time AS total_ms, rows
-      FROM {}
-     WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-       AND query ~* '^(\s|--[^\n]*\n|/\*([^*]|\*[^/])*\*/)*(insert\s+into|update)\s'
-       AND query !~* 'howdah'
-     ORDER BY total_exec_time DESC
-     LIMIT {}
-"""
-_EXTENSION = """
-    SELECT n.nspname FROM pg_catalog.pg_extension AS e
-      JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
-     WHERE e.extname = 'pg_stat_statements'
-"""
-
-
-def costly_statements(conn: Connection[Any]) -> list[Costly]:
-    """Return the inserts and updates that cost most in this database; none where it is not told.
-
-    It is told where pg_stat_statements is loaded, and created in this database.
-    """
-    found = conn.execute(_EXTENSION).fetchone()
-    if found is None:
-        return []
-    view = sql.Identifier(found[0], "pg_stat_statements")
-    query = sql.SQL(_COSTLY).format(view, sql.Literal(_COSTLIEST))
-    try:
-        return pg.fetch_all(conn, Costly, query)
-    except errors.ObjectNotInPrerequisiteState:  # created, and not in shared_preload_libraries
-        return []
 
 
 def replayed(
@@ -113,7 +63,7 @@ def replayed(
             )
         except (HowdahError, psycopg.Error) as exc:
             why = exc.message if isinstance(exc, HowdahError) else str(exc).splitlines()[0]
-            passed_over.append(f"{_short(one.query, 80)}: {why}")
+            passed_over.append(f"{shortened(one.query, 80)}: {why}")
             _emptied(conn, schema)
             continue
         return replace(workload, about=_about(one, passed_over))
@@ -128,17 +78,12 @@ def _about(costly: Costly, passed_over: list[str]) -> str:
     each = costly.total_ms / costly.calls
     return "\n".join(
         [
-            f"replayed: {_short(costly.query, _SHOWN)}",
+            f"replayed: {shortened(costly.query, _SHOWN)}",
             f"  {costly.calls:,} calls so far, {each:.2f} ms each",
             "  values of other rows stand in for its own",
             *(f"  passed over: {why}" for why in passed_over),
         ]
     )
-
-
-def _short(query: str, length: int) -> str:
-    line = " ".join(query.split())
-    return line if len(line) <= length else f"{line[: length - 4]} ..."
 
 
 _TABLES = """

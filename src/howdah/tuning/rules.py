@@ -27,6 +27,7 @@ _UNITS: dict[str, float] = {
 _UNITS |= {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
 _QUANTITY = re.compile(r"\s*(-?[\d.]+)\s*([A-Za-z]*)\s*")
 
+_MUCH = 0.1  # of the writing that is the checkpointer's
 _HOLD_BACK = 8  # pg_wal may take an eighth of what is free: max_wal_size is no hard limit
 
 
@@ -158,6 +159,9 @@ def _shared_buffers(facts: Facts, _: frozenset[str]) -> Proposal | None:
         return None
     size = min(facts.host.memory_bytes // 4, 8 * _GB) // (64 * _MB) * (64 * _MB)
     why = f"a quarter of {shown_size(facts.host.memory_bytes)}, at most 8GB"
+    writes = facts.activity.writes
+    if writes is not None and writes.by_backends > _MUCH:
+        why += f"; backends had to write {writes.by_backends:.0%} of the pages themselves"
     return _at_least(facts, "shared_buffers", size, why)
 
 
