@@ -166,6 +166,7 @@ def undo(
 @_measuring
 @click.option("--minutes", type=click.FloatRange(0.1), default=5.0, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True)
+@click.option("--restart", is_flag=True, help="The server may be restarted, several times.")
 @options.as_json
 def search(
     dsn: str | None,
@@ -175,16 +176,18 @@ def search(
     workload: str,
     allow: tuple[str, ...],
     minutes: float,
+    restart: bool,
     as_json: bool,
     **measuring: Any,
 ) -> None:
     """Look for better values than the rules', by trying them on this server.
 
     The server's settings change while it searches, and are as before at the end.
+    What the host has not the memory for is not tried.
     Exits with 3 where nothing better was found.
     """
     from howdah.cli import tuned
 
     conninfo = options.chosen(dsn, settings, alias).conninfo
     subject = tuned.subject(workload, **measuring)
-    tuned.search(conninfo, subject, allow, minutes=minutes, as_json=as_json)
+    tuned.search(conninfo, subject, allow, minutes=minutes, restart=restart, as_json=as_json)

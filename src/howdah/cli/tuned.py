@@ -220,7 +220,13 @@ def _explained(found: Setting | Advice) -> list[str]:
 
 
 def search(
-    conninfo: str, what: Subject, allow: Sequence[str], *, minutes: float, as_json: bool
+    conninfo: str,
+    what: Subject,
+    allow: Sequence[str],
+    *,
+    minutes: float,
+    restart: bool,
+    as_json: bool,
 ) -> None:
     """Search, and show what was found; exit with 3 where nothing is better than the rules."""
     from howdah import pg
@@ -231,7 +237,15 @@ def search(
     with pg.connect(conninfo, application_name="howdah tune") as conn:
         facts = read_facts(conn)
     risks = [Risk(risk) for risk in allow]
-    found = look(conninfo, facts, what, minutes=minutes, allowed=risks, on_event=_tell_trial)
+    found = look(
+        conninfo,
+        facts,
+        what,
+        minutes=minutes,
+        allowed=risks,
+        restart=restart,
+        on_event=_tell_trial,
+    )
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:
@@ -246,9 +260,21 @@ def _tell_trial(trial: Trial) -> None:
 
 
 def _show_found(found: Found) -> None:
+    tried: dict[str, int] = {}
+    for trial in found.trials:
+        tried[trial.outcome] = tried.get(trial.outcome, 0) + 1
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in tried.items())
+    click.echo(f"{len(found.trials)} trials: {counts}; {found.restarts} restarts")
+    if found.comparison is not None:
+        c = found.comparison
+        click.echo(
+            f"the best against the rules' plan, in turn: {c.before:,.0f} -> {c.after:,.0f} rows/s, "
+            f"{c.ratio:.2f} times ({c.low:.2f} to {c.high:.2f}): {c.verdict}"
+        )
     if found.plan is None:
-        click.echo(f"none better than the rules' plan in {len(found.trials)} trials")
+        click.echo("none better than the rules' plan was found")
         return
     for name, ratio in found.worth.items():
-        click.echo(f"{name}: {ratio:.2f} times the rate without it")
+        left = "" if name in found.plan.values else "; left out"
+        click.echo(f"  {name}: {ratio:.2f} times the rate with what the rules have{left}")
     show_plan(found.plan, form=None, as_json=False)
