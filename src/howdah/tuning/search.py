@@ -206,7 +206,7 @@ class _Tries:
                     self._study.enqueue_trial(fixed)
                     self._one(on_event)
 
-    def _one(self, on_event: Callable[[Trial], None]) -> Values:
+    def _one(self, on_event: Callable[[Trial], None]) -> dict[str, str]:
         """Try what the optimizer says; return its values."""
         asked = self._study.ask()
         values = {n: asked.suggest_categorical(n, self._space[n]) for n in sorted(self._space)}
