@@ -107,7 +107,8 @@ def _read(path: Path) -> None:
         from PIL import Image
 
         with Image.open(path) as image:
-            image.getexif()
+            if kind != ".png":  # for which Pillow would decode the whole picture first
+                image.getexif()
     elif kind in SOUND:
         from tinytag import TinyTag
 

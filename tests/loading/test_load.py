@@ -280,3 +280,21 @@ def test_path_that_is_no_utf8_is_loaded(dsn, ask, tmp_path):
     howdah.load([tmp_path], dsn=dsn)
 
     assert ask("SELECT source FROM documents") == [f"{tmp_path}/caf\\xe9.ndjson"]
+
+
+@pytest.mark.parametrize("chosen", [None, "pglz"])
+def test_long_texts_are_compressed_by_lz4_unless_something_else_was_chosen(
+    dsn, ask, tmp_path, chosen
+):
+    if ask("""
+        SELECT NOT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'
+    """) == [True]:
+        pytest.skip("this server is built without lz4")
+    if chosen:
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        ask(f'ALTER DATABASE "{name}" SET default_toast_compression = {chosen}')
+    (tmp_path / "long.txt").write_text("one line of many\n" * 10_000)
+
+    howdah.load([tmp_path], dsn=dsn)
+
+    assert ask("SELECT pg_column_compression(attributes) FROM documents") == [chosen or "lz4"]

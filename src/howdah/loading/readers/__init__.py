@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, BinaryIO, TypeAlias
@@ -255,6 +255,13 @@ def _readers(options: ReaderOptions) -> tuple[Reader, ...]:
     return tuple(reader.with_options(options) for reader in _registry())
 
 
+@lru_cache(maxsize=4)  # asked for each source
+def _choice(options: ReaderOptions) -> tuple[frozenset[str], tuple[tuple[Reader, bool, bool], ...]]:
+    """Return which options are given; and each reader, whether it reads texts, and takes them."""
+    given = options.given()
+    return given, tuple((one, one.text, given <= one.takes) for one in _readers(options))
+
+
 def load_readers() -> None:
     """Import every reader now: a process that is about to fork workers does it once for all."""
     _registry()
@@ -284,15 +291,15 @@ def reader_for(
     Raises:
         UnreadableSource: The reader does not take an option that is given.
     """
-    given = options.given()
+    given, readers = _choice(options)
     binary = head.data.startswith(_BINARY) or head.data[4:8] == b"ftyp"
     best, surest = None, (Match.NO, False)
-    for reader in _readers(options):
-        if binary and reader.text:
+    for reader, text, takes in readers:
+        if binary and text:
             continue
-        rank = (reader.recognise(head), given <= reader.takes)
-        if rank[0] and rank > surest:
-            best, surest = reader, rank
+        match = reader.recognise(head)
+        if match and (match, takes) > surest:
+            best, surest = reader, (match, takes)
     if options.format and (best is not None or not archive):
         best = reader_named(options.format, options)
     if best is not None and (other := sorted(given - best.takes)):

@@ -177,11 +177,17 @@ def _xml(data: bytes) -> dict[str, Any]:
     }
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _pruned(value: Any) -> Any:
     """Return a value without the keys that say nothing: null, and empty strings and lists."""
-    if isinstance(value, str | int | float | None):  # nearly all are
+    if type(value) in _PLAIN:  # nearly all are
         return value
     if isinstance(value, Mapping):
         pruned = {key: _pruned(member) for key, member in value.items()}
-        return {key: member for key, member in pruned.items() if member not in (None, "", [], {})}
-    return [_pruned(member) for member in value] if isinstance(value, list | tuple) else value
+        return {key: member for key, member in pruned.items() if member not in _NOTHING}
+    return [_pruned(member) for member in value] if isinstance(value, (list, tuple)) else value
+
+
+_NOTHING: tuple[Any, ...] = (None, "", [], {})

@@ -119,13 +119,14 @@ def extracted(data: bytes, kind: str, package: ZipFile | None = None) -> dict[st
 def _config() -> Any:
     """Return the configuration: nothing that writes, calls out, or changes the text."""
     try:
-        from kreuzberg import ExtractionConfig
+        from kreuzberg import ExtractionConfig, PostProcessorConfig
     except ModuleNotFoundError as exc:
         raise MissingExtra("reading PDF, office and HTML files", "documents") from exc
     return ExtractionConfig(  # type: ignore[call-arg] # its stubs lack disable_ocr
         use_cache=False,
         enable_quality_processing=False,
         disable_ocr=True,  # ty: ignore[unknown-argument]
+        postprocessor=PostProcessorConfig(enabled=False),  # there is none that we have a use for
         extraction_timeout_secs=_TIMEOUT_S,
     )
 
