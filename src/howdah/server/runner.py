@@ -170,16 +170,54 @@ def _shown(conn: Connection[Any], name: str) -> str:
 def runner_of(conn: Connection[Any]) -> Runner:
     """Find out what runs the server."""
     local = local_server(conn)
+    if _has_patroni(conn, local):
+        words = (
+            "Patroni owns the configuration. Run: patronictl edit-config --pg NAME=VALUE, "
+            "and: patronictl restart CLUSTER."
+        )
+        return Runner("patroni", "Patroni", (), False, words, local)
+    return _not_here(conn) if local is None else _here(local)
+
+
+_PATRONIS = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+                    WHERE application_name IN ('Patroni heartbeat', 'Patroni restapi'))
+"""
+_PATRONIS_CACHE = "patroni.dynamic.json"
+
+
+def _has_patroni(conn: Connection[Any], local: LocalServer | None) -> bool:
+    """Say whether Patroni runs the server: from its sessions, or what it keeps beside the data.
+
+    The postmaster is no child of its (but where Patroni is PID 1), and the name of a parent
+    says nothing. Seen with Patroni 4.1.
+    """
+    row = conn.execute(_PATRONIS).fetchone()
+    if row is not None and row[0]:
+        return True
     if local is None:
-        return _not_here(conn)
-    return _here(local)
+        return False
+    if "patroni" in _parent_command(local.pid):
+        return True
+    return local.may_control and (local.data / _PATRONIS_CACHE).is_file()
 
 
+# Roles that a provider makes in each of its servers, for one that is not on this machine.
+_PROVIDERS_ROLES = {
+    "rds_superuser": "rds.",
+    "cloudsqlsuperuser": "cloudsql.",
+    "azure_pg_admin": "azure.",
+    "neon_superuser": "neon.",
+    "supabase_admin": "supautils.",
+}
+_ROLES = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)"
 _OWN_SETTINGS = "SELECT DISTINCT split_part(name, '.', 1) || '.' FROM pg_catalog.pg_settings"
 
 
 def _not_here(conn: Connection[Any]) -> Runner:
     prefixes = {str(row[0]) for row in conn.execute(_OWN_SETTINGS)}
+    roles = conn.execute(_ROLES, [list(_PROVIDERS_ROLES)])
+    prefixes |= {_PROVIDERS_ROLES[str(row[0])] for row in roles}
     for prefix, (name, words) in _PROVIDERS.items():
         if prefix in prefixes:
             return Runner("managed", name, (), False, f"On {name}, {words}.", None)
@@ -201,13 +239,6 @@ def _not_here(conn: Connection[Any]) -> Runner:
 
 
 def _here(local: LocalServer) -> Runner:
-    parent = _parent_command(local.pid)
-    if "patroni" in parent:
-        words = (
-            "Patroni owns the configuration. Run: patronictl edit-config --pg NAME=VALUE, "
-            "and: patronictl restart CLUSTER."
-        )
-        return Runner("patroni", "Patroni", (), False, words, local)
     if local.pid == 1 or _in_container(local.pid):
         words = (
             "The container ends with the server in it. Restart it from outside: docker restart "

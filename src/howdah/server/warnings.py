@@ -89,8 +89,8 @@ def _others_waiting(conn: Connection[Any], names: Sequence[str]) -> list[str]:
 
 
 _REPLICATION = """
-    SELECT pg_catalog.pg_is_in_recovery(),
-           (SELECT count(*) FROM pg_catalog.pg_stat_replication)
+    SELECT pg_catalog.pg_is_in_recovery(), count(*), string_agg(DISTINCT application_name, ', ')
+      FROM pg_catalog.pg_stat_replication
 """
 
 
@@ -102,7 +102,7 @@ def _standbys(conn: Connection[Any], names: Sequence[str]) -> list[str]:
     if row[0]:
         return [f"This is a standby: {', '.join(bound)} must not be less than on its primary."]
     if row[1]:
-        return [
-            f"It has {row[1]} standbys: raise {', '.join(bound)} there first, lower it here first."
-        ]
+        some = f"{row[1]} standby{'s' * (row[1] > 1)} ({row[2]})"
+        told = f"It has {some}: raise {', '.join(bound)} there first, lower it here first; "
+        return [told + "a standby with less than its primary stops."]
     return []
