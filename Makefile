@@ -22,19 +22,19 @@ demo:
 
 test:
 	@tools/setup all,dev
-	@tools/postgis
+	@tools/debian
 	$(PYTHON) -m pytest -n 2 $(TESTS)
 
 # Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
 # JUDGE="schema.tests --modes schemas" runs only that; JUDGE="--django 4.2.*" another version.
 test-django:
 	@tools/setup all,dev
-	@tools/postgis
+	@tools/debian
 	$(PYTHON) -m tests.djangosuite $(JUDGE)
 
 test-django-quick:
 	@tools/setup all,dev
-	@tools/postgis
+	@tools/debian
 	$(PYTHON) -m tests.djangosuite --quick
 
 test-matrix:
@@ -43,7 +43,7 @@ test-matrix:
 
 rebuilds:
 	@tools/setup all,dev
-	@tools/postgis
+	@tools/debian
 	HOWDAH_REBUILDS=$(or $(REBUILDS),20) $(PYTHON) -m pytest --log-cli-level=INFO \
 		tests/django/rebuild/test_running.py
 

@@ -74,7 +74,7 @@ def _parts(options: argparse.Namespace, server: Running) -> Iterator[Part]:
         if (options.parts and part.name not in options.parts) or (options.labels and not labels):
             continue
         if part.backend == "postgis" and not _has_postgis(server):
-            print(f"{part.name:10}not run: this PostgreSQL has no PostGIS; see tools/postgis")
+            print(f"{part.name:10}not run: this PostgreSQL has no PostGIS; see tools/debian")
             continue
         yield replace(part, labels=labels or part.labels)
 
