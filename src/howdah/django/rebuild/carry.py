@@ -144,11 +144,19 @@ def _set_sequences(built: Connection[Any], live: Connection[Any], kept: Kept) ->
     live.execute(_SETVAL, [schemas, [row[1] for row in rows], [row[2] for row in rows]])
 
 
-def follow(live: Connection[Any], source: str, target: str) -> None:
-    """Give the objects of a schema what those of the same names in another have from people."""
+def follow(live: Connection[Any], source: str, target: str, *, is_new: bool = True) -> None:
+    """Give the objects of a schema what those of the same names in another have from people.
+
+    Args:
+        live: In a transaction.
+        source: The schema of the old ones.
+        target: The schema of the new ones.
+        is_new: The target itself is new too.
+    """
     live.execute(
-        "SELECT set_config('howdah.source', %s, true), set_config('howdah.target', %s, true)",
-        [source, target],
+        "SELECT set_config('howdah.source', %s, true), set_config('howdah.target', %s, true),"
+        " set_config('howdah.is_new', %s::boolean::text, true)",
+        [source, target, is_new],
     )
     text = files("howdah.django.rebuild").joinpath("follow.sql").read_text()
     live.execute(sql.SQL(cast("Any", text)), prepare=False)

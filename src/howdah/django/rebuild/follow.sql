@@ -1,6 +1,6 @@
 -- Give the objects of the schema howdah.target what those of the same names in
 -- howdah.source have from people: owner, grants, default privileges, comments,
--- publications, replica identity.
+-- publications, replica identity. howdah.is_new: the target is a new schema.
 DO $$
 DECLARE
     source name := current_setting('howdah.source');
@@ -38,8 +38,10 @@ BEGIN
               FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
              WHERE n.oid = source_oid AND a.grantee <> n.nspowner
             UNION ALL
-            SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name, a.*, NULL
-              FROM same, pg_catalog.aclexplode(relacl) AS a WHERE a.grantee <> relowner
+            SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name, a.grantor,
+                   CASE a.grantee WHEN relowner THEN new_owner ELSE a.grantee END,
+                   a.privilege_type, a.is_grantable, NULL
+              FROM same, pg_catalog.aclexplode(relacl) AS a
             UNION ALL
             SELECT 'TABLE', s.name, a.*, pg_catalog.format('(%I)', n.attname)
               FROM same AS s
@@ -61,6 +63,23 @@ BEGIN
                 ON d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
                AND d.objoid = s.old AND d.objsubid = 0
              WHERE pg_catalog.obj_description(s.new, 'pg_class') IS NULL
+            UNION ALL
+            SELECT 'INDEX', pg_catalog.format('%I.%I', target, n.relname), d.description
+              FROM pg_catalog.pg_class AS o
+              JOIN pg_catalog.pg_class AS n
+                ON n.relnamespace = target_oid AND n.relname = o.relname AND n.relkind = o.relkind
+              JOIN pg_catalog.pg_description AS d
+                ON d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND d.objoid = o.oid AND d.objsubid = 0
+             WHERE o.relnamespace = source_oid AND o.relkind IN ('i', 'I')
+            UNION ALL
+            SELECT 'CONSTRAINT', pg_catalog.format('%I ON %s', n.conname, s.name), d.description
+              FROM same AS s
+              JOIN pg_catalog.pg_constraint AS o ON o.conrelid = s.old
+              JOIN pg_catalog.pg_constraint AS n ON n.conrelid = s.new AND n.conname = o.conname
+              JOIN pg_catalog.pg_description AS d
+                ON d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
+               AND d.objoid = o.oid
             UNION ALL
             SELECT 'COLUMN', pg_catalog.format('%s.%I', s.name, n.attname), d.description
               FROM same AS s
@@ -104,6 +123,12 @@ BEGIN
                AND a.grantee <> n.relowner
                AND NOT EXISTS (SELECT FROM same WHERE same.new = n.oid)
             UNION ALL
+            -- An owner may have taken rights from itself: what it has is granted with the rest.
+            SELECT 2, pg_catalog.format('REVOKE ALL ON %s %s FROM %s',
+                       CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name,
+                       new_owner::pg_catalog.regrole)
+              FROM same WHERE relacl IS NOT NULL
+            UNION ALL
             SELECT 3, pg_catalog.format('GRANT %s%s ON %s %s TO %s%s', privilege_type, columns,
                        kind, name,
                        CASE grantee WHEN 0 THEN 'PUBLIC'
@@ -116,14 +141,17 @@ BEGIN
              WHERE NOT pg_catalog.starts_with(description, 'howdah rebuild: ')
             UNION ALL
             SELECT 5, pg_catalog.format('ALTER PUBLICATION %I ADD TABLE %s%s%s', p.pubname, s.name,
+                       -- PostgreSQL 15 and later: to_jsonb passes over columns that are not there.
                        (SELECT ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ')
                                || ')'
                           FROM pg_catalog.pg_attribute AS c
                          WHERE c.attrelid = r.prrelid
-                           AND c.attnum = ANY(pg_catalog.string_to_array(
-                                 pg_catalog.to_jsonb(r)->>'prattrs', ' ')::int[])),
-                       ' WHERE ' || pg_catalog.pg_get_expr(
-                           (pg_catalog.to_jsonb(r)->>'prqual')::pg_catalog.pg_node_tree, r.prrelid))
+                           AND pg_catalog.to_jsonb(r)->'prattrs'
+                               OPERATOR(pg_catalog.@>) pg_catalog.to_jsonb(c.attnum)),
+                       (SELECT ' WHERE ' || (pg_catalog.to_jsonb(t)->>'rowfilter')
+                          FROM pg_catalog.pg_publication_tables AS t
+                         WHERE t.pubname = p.pubname AND t.schemaname = source
+                           AND t.tablename = s.relname))
               FROM pg_catalog.pg_publication_rel AS r
               JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
               JOIN same AS s ON s.old = r.prrelid
@@ -133,6 +161,15 @@ BEGIN
               FROM same
              WHERE relreplident IN ('f', 'n') AND relreplident <> new_replident
                AND relkind IN ('r', 'p')
+            UNION ALL
+            SELECT 6, pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', s.name,
+                       n.relname)
+              FROM same AS s
+              JOIN pg_catalog.pg_index AS k ON k.indrelid = s.old AND k.indisreplident
+              JOIN pg_catalog.pg_class AS o ON o.oid = k.indexrelid
+              JOIN pg_catalog.pg_class AS n
+                ON n.relnamespace = target_oid AND n.relname = o.relname AND n.relkind = 'i'
+             WHERE s.relreplident = 'i'
             UNION ALL
             SELECT 7, pg_catalog.format('ALTER %s %s OWNER TO %s',
                        CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, name,
@@ -153,6 +190,7 @@ BEGIN
                        o.nspowner::pg_catalog.regrole)
               FROM pg_catalog.pg_namespace AS o, pg_catalog.pg_namespace AS n
              WHERE o.oid = source_oid AND n.oid = target_oid AND o.nspowner <> n.nspowner
+               AND pg_catalog.current_setting('howdah.is_new')::boolean
         )
         SELECT work.statement FROM work ORDER BY turn
     LOOP

@@ -87,14 +87,24 @@ def _build(
                 query = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}")
                 conn.execute(query.format(sql.Identifier(schema)))
             build.fill(plan, one.database.aliases, _settling(conn, tell))
-            for schema in one.schemas:
-                carry.follow(conn, names.old(schema, 1), schema)
+            _follow(conn, one)
             notes += _finish(conn, wanted)
             rows += [_rows(conn, schema, table) for table, schema in _tables(conn, one)]
     except CommitLost as lost:
         check_committed(one.database, lost)
         notes.append(COMMITTED)
     return rows, notes
+
+
+def _follow(conn: Connection[Any], one: DatabasePlan) -> None:
+    """Give the new objects what the old ones had from people."""
+    marked = swap.generations(conn)
+    for schema in one.schemas:
+        aside, is_new = names.old(schema, 1), schema not in one.shared
+        carry.follow(conn, aside, schema, is_new=is_new)
+        # The mark stands in the comment's place.
+        if is_new and aside in marked and carry.comment_of(conn, schema) is None:
+            carry.comment_on(conn, schema, marked[aside]["comment"])
 
 
 def _set_aside(conn: Connection[Any], wanted: swap.Swap) -> None:

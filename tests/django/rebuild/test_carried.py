@@ -1,0 +1,99 @@
+"""What people gave the old objects, the new ones have: pg_dump says the same before and after."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from howdah.server import find
+from tests.fixtures.django_project import VARIABLES, Project
+
+GIVEN = """
+    ALTER TABLE store.shelf OWNER TO {keeper};
+    ALTER SCHEMA store OWNER TO {keeper};
+
+    GRANT USAGE ON SCHEMA store TO {reader} WITH GRANT OPTION;
+    GRANT SELECT, INSERT ON store.shelf TO {reader};
+    GRANT UPDATE (price), SELECT (name) ON shop.shop_item TO {reader} WITH GRANT OPTION;
+    GRANT SELECT ON public.note TO PUBLIC;
+    GRANT USAGE ON SEQUENCE shop.shop_item_id_seq TO {reader};
+    REVOKE DELETE ON shop.shop_item FROM postgres;
+
+    ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO {reader};
+    ALTER DEFAULT PRIVILEGES FOR ROLE {keeper} IN SCHEMA store
+        GRANT USAGE ON SEQUENCES TO {reader} WITH GRANT OPTION;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT EXECUTE ON ROUTINES TO {reader};
+
+    COMMENT ON SCHEMA shop IS 'what is sold';
+    COMMENT ON TABLE store.shelf IS 'it''s a board';
+    COMMENT ON COLUMN shop.shop_item.name IS 'as printed';
+    COMMENT ON INDEX shop.{index} IS 'for the search';
+    COMMENT ON CONSTRAINT shelf_name_key ON store.shelf IS 'no two alike';
+    COMMENT ON SEQUENCE shop.shop_item_id_seq IS 'of the items';
+    COMMENT ON TABLE public.note IS 'beside an extension';
+
+    CREATE PUBLICATION goods FOR TABLE store.shelf, shop.shop_item (id, name, shelf_id)
+        WHERE (price > 0 AND name <> 'it''s');
+    CREATE PUBLICATION notes FOR TABLE public.note WITH (publish = 'insert');
+
+    ALTER TABLE shop.shop_item REPLICA IDENTITY FULL;
+    ALTER TABLE store.shelf REPLICA IDENTITY USING INDEX shelf_name_key;
+    ALTER TABLE public.note REPLICA IDENTITY NOTHING;
+
+    ALTER ROLE {reader} IN DATABASE "{main}" SET search_path = store, shop;
+    ALTER DATABASE "{main}" SET work_mem = '5MB';
+    GRANT TEMPORARY ON DATABASE "{main}" TO {reader};
+"""
+NAMESPACES = "CREATE PUBLICATION whole FOR TABLES IN SCHEMA store"
+NOISE = ("--", "\\", "SET ")  # comments, psql's commands, settings of pg_dump itself
+INDEX = "SELECT indexname FROM pg_indexes WHERE tablename = 'shop_item' AND indexdef LIKE '%_ops)'"
+
+
+@pytest.fixture
+def given(small: Project) -> Iterator[Project]:
+    small.rebuild()
+    names = {one: f"{one}_{secrets.token_hex(4)}" for one in ("keeper", "reader")}
+    for name in names.values():
+        small.ask(f"CREATE ROLE {name}")
+    try:
+        [index] = small.ask(INDEX)
+        small.ask(GIVEN.format(**names, index=index, main=small.main))
+        if small.ask("SHOW server_version_num") >= ["150000"]:
+            small.ask(NAMESPACES)
+        yield small
+    finally:
+        for name in names.values():
+            small.ask(f"REASSIGN OWNED BY {name} TO postgres; DROP OWNED BY {name}")
+            small.ask(f"DROP ROLE {name}")
+
+
+def dumped(project: Project) -> list[str]:
+    """Return the lines of the database's description; their order follows the objects' numbers."""
+    words = {VARIABLES[key]: value for key, value in project.server.items()}
+    done = subprocess.run(
+        [find().program("pg_dump"), "--schema-only", "--create", project.main],
+        env=os.environ | words,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = (line for line in done.stdout.splitlines() if line and not line.startswith(NOISE))
+    return sorted(lines)
+
+
+@pytest.mark.parametrize("way", [(), ("--in-place",)], ids=["aside", "in place"])
+def test_all_that_people_gave_is_there_again(given, way):
+    before = dumped(given)
+    ids = "SELECT oid::bigint FROM pg_class WHERE relname IN ('shelf', 'shop_item', 'note')"
+    old = given.ask(ids)
+
+    given.rebuild(*way)
+
+    assert set(given.ask(ids)).isdisjoint(old)
+    after = dumped(given)
+    lost, new = (set(one) - set(other) for one, other in ((before, after), (after, before)))
+    assert not lost | new, "\n".join([*(f"- {one}" for one in lost), *(f"+ {one}" for one in new)])
