@@ -26,6 +26,7 @@ import howdah
 from howdah.connections.budgets import budgets
 
 LAST_JOBS_S = 60
+FEWEST_KILLED = 5
 MOST, FEWEST = 20, 10
 
 # All but the control connections and the counter itself.
@@ -95,7 +96,7 @@ def run(dsn: str, *, seconds: float, processes: int, limit: int, seed: int) -> R
     # Before any thread: a fork copies only the one that forks.
     workers = {fork_worker(dsn, limit, chance.getrandbits(32), until) for _ in range(processes)}
     counting = fork_counter(dsn)
-    while time.monotonic() < until - 1:
+    while time.monotonic() < until - 1 or report.killed < FEWEST_KILLED:
         time.sleep(chance.uniform(0.1, 0.7))
         victim = chance.choice(sorted(workers))
         os.kill(victim, signal.SIGKILL)

@@ -88,6 +88,16 @@ def test_pgbouncer_never_takes_more_slots_than_there_are(poolers):
     assert int(values["max_client_conn"]) * poolers >= plan.at_peak
 
 
+@pytest.mark.parametrize(
+    ("version", "works"), [(None, True), ((1, 21), True), ((1, 24), True), ((1, 18), False)]
+)
+def test_pgbouncer_that_has_no_prepared_statements_is_not_given_them(version, works):
+    plan = plan_fleet(Fleet(12, 4, 8, 10, 20), 97)
+    ini = pgbouncer_ini(plan, host="db", port=5432, database="app", version=version)
+
+    assert ("max_prepared_statements = 200" in ini.splitlines()) == works
+
+
 @pytest.mark.parametrize("text", ["", "x", "10..", "10-20", "-3"])
 def test_pool_that_is_no_size_is_refused(text):
     with pytest.raises(UsageError):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from howdah.connections.fleet import Fleet, FleetPlan
 
 __all__ = ["fleet_from", "show_fleet", "target"]
+
+_VERSION = re.compile(r"PgBouncer (\d+)\.(\d+)")
 
 
 def fleet_from(
@@ -62,7 +68,8 @@ def show_fleet(plan: FleetPlan, *, host: str, port: int, database: str, as_json:
 
     ini = None
     if plan.verdict == "pooler" and plan.available:
-        ini = pgbouncer_ini(plan, host=host, port=port, database=database)
+        version = _pgbouncer()
+        ini = pgbouncer_ini(plan, host=host, port=port, database=database, version=version)
     if as_json:
         click.echo(json.dumps(asdict(plan) | {"pgbouncer_ini": ini}))
         return
@@ -70,6 +77,21 @@ def show_fleet(plan: FleetPlan, *, host: str, port: int, database: str, as_json:
         click.echo(line)
     if ini:
         click.echo(f"\n{ini}", nl=False)
+
+
+def _pgbouncer() -> tuple[int, int] | None:
+    """Return the version of the PgBouncer on this machine; None without one."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        return None
+    try:
+        said = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = _VERSION.search(said)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def fleet_lines(plan: FleetPlan) -> list[str]:

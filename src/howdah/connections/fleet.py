@@ -29,6 +29,7 @@ KEPT = 5
 """Slots that stay free for psql, migrations, monitoring: a choice."""
 
 _POOLER_HEADROOM = 2
+_PREPARED_SINCE = (1, 21)
 _POOL = re.compile(r"(\d+)(?:\.\.(\d+))?")
 _DJANGO_POOL = (4, 4)
 """psycopg_pool's min_size; max_size is the same where it is not given."""
@@ -135,12 +136,20 @@ def plan_fleet(fleet: Fleet, slots: int, *, kept: int = KEPT) -> FleetPlan:
     )
 
 
-def pgbouncer_ini(plan: FleetPlan, *, host: str, port: int, database: str, poolers: int = 1) -> str:
+def pgbouncer_ini(
+    plan: FleetPlan,
+    *,
+    host: str,
+    port: int,
+    database: str,
+    poolers: int = 1,
+    version: tuple[int, int] | None = None,
+) -> str:
     """Return a pgbouncer.ini with which the fleet fits.
 
     Transaction mode, so sessions' own state (SET, LISTEN, advisory locks,
     cursors WITH HOLD) does not survive a commit; prepared statements do, since
-    PgBouncer 1.21 with max_prepared_statements.
+    PgBouncer 1.21 with max_prepared_statements, which older ones do not start with.
     Source: https://www.pgbouncer.org/config.html
 
     Args:
@@ -149,11 +158,18 @@ def pgbouncer_ini(plan: FleetPlan, *, host: str, port: int, database: str, poole
         port: The server's.
         database: The database.
         poolers: How many PgBouncers share the slots: one, or one a node.
+        version: PgBouncer's; None: 1.21 or newer.
     """
     fleet = plan.fleet
     clients = math.ceil(fleet.processes_in_all * fleet.pool_max / poolers)
     server = max(1, plan.server_side // poolers)
     reserve = min(_POOLER_HEADROOM, max(0, plan.available // poolers - server))
+    prepared = "max_prepared_statements = 200"
+    if version is not None and version < _PREPARED_SINCE:
+        prepared = (
+            f"; PgBouncer {version[0]}.{version[1]} loses prepared statements: psycopg needs "
+            "prepare_threshold=None\n; (as Django has it); from 1.21 on: " + prepared
+        )
     return f"""\
 ; {fleet.nodes} nodes x {fleet.processes} processes x pools of up to {fleet.pool_max} are \
 {plan.at_peak:,} client connections,
@@ -173,7 +189,7 @@ default_pool_size = {server}
 max_db_connections = {server + reserve}
 reserve_pool_size = {reserve}
 max_client_conn = {clients + 20}
-max_prepared_statements = 200
+{prepared}
 query_wait_timeout = 30
 server_idle_timeout = 600
 ignore_startup_parameters = extra_float_digits,options
