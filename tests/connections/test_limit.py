@@ -62,6 +62,35 @@ def test_limit_of_processes_binds_where_it_is_less_than_the_memory():
     assert (plan.affordable, plan.bound, plan.fits) == (100, "processes", False)
 
 
+@given(files=st.integers(64, 5000), limit=st.integers(10_000, 10_000_000))
+def test_files_of_all_processes_fit_the_kernels_limit_and_one_more_does_not(files, limit):
+    plan = plan_limit(replace(FACTS, files_per_process=files, files_limit=limit), 10_000)
+    check = next(each for each in plan.checks if each.name == "files")
+
+    assert check.needed == (10_000 + 29) * files
+    assert (check.affordable + 29) * files <= max(limit, 29 * files)
+    assert (check.affordable + 1 + 29) * files > limit
+    assert plan.affordable <= check.affordable
+    if plan.bound == "files":
+        for remedy in plan.remedies:
+            value = int(remedy.value.split()[0])
+            name = {"fs.file-max": "files_limit"}.get(remedy.what, "files_per_process")
+            mended = replace(FACTS, files_per_process=files, files_limit=limit)
+            wish = plan_limit(replace(mended, **{name: value}), 10_000)
+            assert wish.bound == "memory" or wish.fits
+
+
+def test_idle_huge_pages_are_taken_from_the_memory_and_swap_is_not_added():
+    huge = replace(FACTS, huge_pages_bytes=1024 * MIB, swap_bytes=8192 * MIB)
+    terms = {term.name: term for term in plan_limit(huge).have}
+
+    assert terms["huge pages"].bytes == -1024 * MIB
+    assert (terms["swap"].bytes, "8,192 MiB, not counted" in terms["swap"].how) == (0, True)
+    one = plan_limit(FACTS).one_bytes
+    difference = plan_limit(FACTS).affordable - plan_limit(huge).affordable
+    assert abs(difference - 1024 * MIB // one) <= 1
+
+
 @pytest.mark.parametrize(
     ("fleet", "slots", "verdict", "fitting"),
     [

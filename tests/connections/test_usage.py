@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import select
 import time
 from contextlib import ExitStack
@@ -154,6 +155,42 @@ def test_limit_command_shows_a_sum_that_is_true(howdah):
     assert found["fits"]
     assert howdah("connections", "limit", "9999999").returncode == 3
     assert howdah("connections", "limit", "9999999", "--apply").returncode == 2
+
+
+def test_limit_of_files_is_the_postmasters_own_where_that_is_less(make_cluster, howdah):
+    own = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, own[1]))  # what is started inherits it
+    try:
+        running = make_cluster()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, own)
+
+    found = json.loads(howdah("connections", "limit", "--json", "--dsn", running.conninfo()).stdout)
+    text = howdah("connections", "limit", "200", "--dsn", running.conninfo()).stdout
+
+    checks = {each["name"]: each for each in found["checks"]}
+    file_max = int(Path("/proc/sys/fs/file-max").read_text())
+    assert (checks["files"]["each"], checks["files"]["limit"]) == (400, file_max)
+    needed = (200 + checks["files"]["others"]) * 400
+    line = next(line for line in text.splitlines() if line.startswith("files "))
+    assert f"{file_max:,}  >=  {needed:,}" in line
+    assert "x 400 files at most (the postmaster's RLIMIT_NOFILE)" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to set huge pages aside needs root")
+def test_huge_pages_that_are_set_aside_are_no_memory_for_backends(howdah):
+    pages = Path("/proc/sys/vm/nr_hugepages")
+    before = pages.read_text()
+    try:
+        pages.write_text(str(int(before) + 8))
+        if int(pages.read_text()) < int(before) + 8:
+            pytest.skip("the kernel has no memory in one piece for huge pages")
+        found = json.loads(howdah("connections", "limit", "--json").stdout)
+    finally:
+        pages.write_text(before)
+    terms = {term["name"]: term for term in found["have"]}
+    assert terms["huge pages"]["bytes"] <= -8 * 2 * 1024 * 1024
+    assert "no backend can" in terms["huge pages"]["how"]
 
 
 def test_doctor_names_what_mends_and_exits_with_findings(howdah, ask):

@@ -11,7 +11,7 @@ import click
 from howdah.connections.text import refusal_lines, table, usage_lines, usage_object
 
 if TYPE_CHECKING:
-    from howdah.connections.limit import LimitPlan
+    from howdah.connections.limit import Check, LimitPlan
     from howdah.connections.refusal import Refusal
     from howdah.connections.usage import Usage
 
@@ -61,6 +61,8 @@ def limit_lines(plan: LimitPlan, *, applies: bool = False) -> list[str]:
         *table([(name, size.rjust(12), how) for name, size, how in rows]),
         f"{_mib(room)} {sign} {_mib(target * plan.one_bytes)}",
         "",
+        *table([_check_row(check) for check in plan.checks]),
+        "",
         (
             f"one connection: {backend.private_bytes / _MIB:.2f} MiB of its own ({backend.how}) "
             "and 0.05 MiB of shared memory"
@@ -71,6 +73,13 @@ def limit_lines(plan: LimitPlan, *, applies: bool = False) -> list[str]:
     lines += _verdict(plan, target, applies=applies)
     lines += _articles(plan)
     return lines
+
+
+def _check_row(check: Check) -> tuple[str, ...]:
+    if check.limit is None:
+        return (check.name, "no limit", "", f"{check.needed:,}", check.how)
+    sign = ">=" if check.limit >= check.needed else "<"
+    return (check.name, f"{check.limit:,}", sign, f"{check.needed:,}", check.how)
 
 
 def _verdict(plan: LimitPlan, target: int, *, applies: bool) -> list[str]:
