@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
+from django.core.management import call_command
 from django.db import DatabaseError, connections
 from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg import Connection, sql
@@ -73,6 +74,8 @@ def fill(plan: RebuildPlan, aliases: tuple[str, ...], tell: Tell) -> None:
             f"The tables could not be made: {exc}".rstrip(),
             next_step="Mend that and run the same command again.",
         ) from exc
+    for alias in aliases:
+        call_command("createcachetable", database=alias, verbosity=0)
     for alias in aliases:
         labels = rules.for_alias(rules.fixtures, alias)
         if labels:

@@ -7,11 +7,13 @@ from typing import Any
 
 from psycopg import Connection
 
+from howdah.django import testcopies
 from howdah.django.rebuild import guard, store, swap
 from howdah.django.rebuild.databases import Database, connect, find_databases
 from howdah.django.rebuild.options import Options
 from howdah.errors import HowdahError
 
+_COPY = "a copy for tests"
 _ASIDE = """
     SELECT n.nspname, obj_description(n.oid, 'pg_namespace'),
            (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
@@ -77,11 +79,17 @@ def _of(conn: Connection[Any], database: Database) -> list[Leftover]:
     for one in store.stored(conn, name):
         what = "a kept result" if one.is_complete else "of a rebuild that did not end"
         found.append(Leftover("database", one.name, name, what, one.size_bytes))
+    found += [
+        Leftover("database", copy.name, name, _COPY, copy.size_bytes)
+        for copy in testcopies.copies_of(conn, name)
+    ]
     return found
 
 
 def _remove(conn: Connection[Any], one: Leftover) -> None:
-    if one.kind == "database":
+    if one.what == _COPY:
+        testcopies.drop_unused(conn, one.name)
+    elif one.kind == "database":
         store.drop(conn, one.name)
     elif not swap.drop_schemas(conn, [one.name]):
         raise HowdahError(

@@ -21,7 +21,7 @@ from howdah import pg
 from howdah.django.rebuild import pooler
 from howdah.django.rebuild.rules import rules_of
 from howdah.dsn import Dsn
-from howdah.errors import UsageError
+from howdah.errors import NoDatabase, UsageError
 
 _OURS = {"cursor_factory", "context", "prepare_threshold", "row_factory", "autocommit"}
 
@@ -136,14 +136,13 @@ def find_databases(chosen: Sequence[str] = ()) -> list[Database]:
     found: dict[tuple[int, int], Database] = {}
     for alias in aliases:
         dsn = Dsn(conninfo_of(alias), origin=f"alias {alias!r}")
-        with connect(dsn.conninfo, alias) as conn:
-            facts = pg.fetch_one(conn, Facts, _FACTS)
-            assert facts is not None  # noqa: S101 - we are connected to a database
-            rows = pg.fetch_all(conn, _Schema, _SEARCH_PATH)
-            path = tuple(row.schema for row in rows if row.schema)
-            key = (facts.system_identifier, facts.oid)
-            before = found.get(key) or _around(conn, Database(facts, (), (), dsn), alias)
-        found[key] = replace(
+        try:
+            before, path = _looked_at(dsn, alias, found)
+        except NoDatabase:
+            if alias not in wanted:
+                continue  # it is not asked for, and cannot be what is
+            raise
+        found[before.facts.system_identifier, before.facts.oid] = replace(
             before, aliases=(*before.aliases, alias), search_paths=(*before.search_paths, path)
         )
     return [one for one in found.values() if wanted & set(one.aliases)]
@@ -155,7 +154,7 @@ def chosen_aliases(chosen: Sequence[str] = ()) -> list[str]:
     Raises:
         UsageError: An alias is unknown.
     """
-    aliases = [alias for alias in connections if connections[alias].vendor == "postgresql"]
+    aliases = [alias for alias in connections if _is_ours(alias)]
     if unknown := sorted(set(chosen) - set(aliases)):
         raise UsageError(
             f"DATABASES has no PostgreSQL alias {unknown[0]!r}.",
@@ -205,14 +204,20 @@ def pointed_at(names: dict[str, str], databases: Sequence[Database] = ()) -> Gen
     before = {alias: dict(connections[alias].settings_dict) for alias in names}
     try:
         for alias, name in names.items():
-            _point(alias, {"NAME": name} | _django_words(around.get(alias, {})))
+            point(alias, {"NAME": name} | django_words(around.get(alias, {})))
         yield
     finally:
         for alias, entry in before.items():
-            _point(alias, entry)
+            point(alias, entry)
 
 
-def _point(alias: str, entry: Mapping[str, Any]) -> None:
+def point(alias: str, entry: Mapping[str, Any]) -> None:
+    """Have one of Django's aliases lead elsewhere from now on.
+
+    Args:
+        alias: Which.
+        entry: What changes in its entry of DATABASES.
+    """
     connection = connections[alias]
     connection.close()
     if hasattr(connection, "close_pool"):
@@ -220,9 +225,28 @@ def _point(alias: str, entry: Mapping[str, Any]) -> None:
     connection.settings_dict.update(entry)
 
 
-def _django_words(words: Mapping[str, str]) -> dict[str, str]:
+def django_words(words: Mapping[str, str]) -> dict[str, str]:
     """Return a connection string's words by the names that they have in DATABASES."""
     return {key.upper(): words[key] for key in ("host", "port", "user", "password") if key in words}
+
+
+def _is_ours(alias: str) -> bool:
+    # What TEST calls a mirror is a replica: it gets its tables from its primary.
+    connection = connections[alias]
+    return connection.vendor == "postgresql" and not connection.settings_dict["TEST"]["MIRROR"]
+
+
+def _looked_at(
+    dsn: Dsn, alias: str, found: Mapping[tuple[int, int], Database]
+) -> tuple[Database, tuple[str, ...]]:
+    """Return the database of an alias, as it was found before or new, and its search_path."""
+    with connect(dsn.conninfo, alias) as conn:
+        facts = pg.fetch_one(conn, Facts, _FACTS)
+        assert facts is not None  # noqa: S101 - we are connected to a database
+        rows = pg.fetch_all(conn, _Schema, _SEARCH_PATH)
+        path = tuple(row.schema for row in rows if row.schema)
+        key = (facts.system_identifier, facts.oid)
+        return found.get(key) or _around(conn, Database(facts, (), (), dsn), alias), path
 
 
 def conninfo_of(alias: str) -> str:

@@ -32,6 +32,7 @@ from howdah.django.rebuild.rules import Rules
 
 _SETTINGS = (
     "AUTH_USER_MODEL",
+    "CACHES",
     "DEFAULT_AUTO_FIELD",
     "DEFAULT_INDEX_TABLESPACE",
     "DEFAULT_TABLESPACE",

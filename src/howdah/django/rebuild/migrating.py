@@ -22,7 +22,7 @@ from django.db.migrations import Migration, operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.migrations.state import ProjectState
+from django.db.migrations.state import ModelState, ProjectState
 
 from howdah.errors import HowdahError
 
@@ -112,9 +112,9 @@ def migrate(
                 next_step="Mend the migration and run the same command again.",
             ) from exc
     record(chosen, steps)
-    state.clear_delayed_apps_cache()
+    rendered = _all_models(state)
     for alias in chosen:
-        emit_post_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
+        emit_post_migrate_signal(0, False, alias, apps=rendered, plan=plan)
 
 
 def record(aliases: Iterable[str], steps: list[Step]) -> None:
@@ -147,6 +147,21 @@ def create_from_models(aliases: Iterable[str]) -> None:
                         editor.create_model(model)
     for alias in chosen:
         emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
+
+
+def _all_models(state: _State) -> Any:
+    """Return the models for receivers of post_migrate; those without migrations whole, too.
+
+    Until now they had no relations, as Django's own `migrate` says and does.
+    """
+    state.clear_delayed_apps_cache()
+    rendered: Any = state.apps
+    with rendered.bulk_update():
+        keys = [(model.app_label, model.name_lower) for model in rendered.real_models]
+        for key in keys:
+            rendered.unregister_model(*key)
+    rendered.render_multiple([ModelState.from_model(apps.get_model(*key)) for key in keys])
+    return rendered
 
 
 def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:

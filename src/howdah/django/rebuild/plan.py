@@ -121,12 +121,15 @@ _TABLES = """
 """
 
 
-def plan_rebuild(options: Options, rules: Rules | None = None) -> RebuildPlan:
+def plan_rebuild(
+    options: Options, rules: Rules | None = None, *, with_drift: bool = True
+) -> RebuildPlan:
     """Return what a rebuild would do.
 
     Args:
         options: What is asked for.
         rules: None: those of the settings.
+        with_drift: Compare the models with the migrations.
 
     Raises:
         UsageError: The settings or the options name what is not there.
@@ -140,7 +143,7 @@ def plan_rebuild(options: Options, rules: Rules | None = None) -> RebuildPlan:
             next_step="Choose another settings module with --settings.",
         )
     keep_old = rules.keep_old if options.keep_old is None else options.keep_old
-    drift = () if options.migrations == "from models" else find_drift()
+    drift = find_drift() if with_drift and options.migrations != "from models" else ()
     return RebuildPlan(tuple(found), options, rules, keep_old, drift)
 
 

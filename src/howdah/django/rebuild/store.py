@@ -8,7 +8,7 @@ schemas it holds `howdah_kept`, with what is needed to carry it over.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,9 +111,20 @@ def create(conn: Connection[Any], database: Database) -> str:
     conn.execute(
         sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name))
     )
-    for setting in database.facts.settings:
-        _set(conn, name, *setting.split("=", 1))
+    configure(conn, name, database.facts.settings)
     return name
+
+
+def configure(conn: Connection[Any], name: str, settings: Sequence[str]) -> None:
+    """Give a database the settings of the live one: CREATE DATABASE copies none.
+
+    Args:
+        conn: To any database of the server.
+        name: The database's.
+        settings: As "name=value".
+    """
+    for setting in settings:
+        _set(conn, name, *setting.split("=", 1))
 
 
 def finish(admin: Connection[Any], conn: Connection[Any], kept: Kept) -> None:
