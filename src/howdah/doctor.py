@@ -6,6 +6,7 @@ proof of health: only of these points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
 
@@ -16,17 +17,39 @@ from howdah.connections.usage import Usage, usage
 from howdah.server.drift import drifts
 from howdah.server.settings import Setting, in_bytes, settings
 
-__all__ = ["Finding", "findings"]
+__all__ = ["AREAS", "Finding", "findings", "migration_findings"]
 
 Area = Literal["connections", "memory", "configuration", "WAL", "migrations"]
 
 _TIGHT = 0.8
 _STUCK_S = 60.0
+_SHOWN = 3
 _LEAST_BUFFERS_SHARE = 0.05
 _LEAST_MAX_WAL_BYTES = 1 << 30
-_LIMIT_PAGE = "how-to/raise-the-connection-limit.md"
-_CONFIG_PAGE = "reference/config.md"
 _NAMES = ("shared_buffers", "max_wal_size", "fsync", "full_page_writes", "wal_level")
+
+
+AREAS: dict[str, Area] = {
+    "connections.few-left": "connections",
+    "connections.hidden": "connections",
+    "connections.idle-in-transaction": "connections",
+    "memory.small-buffers": "memory",
+    "memory.too-many-connections": "memory",
+    "configuration.error": "configuration",
+    "configuration.fsync": "configuration",
+    "configuration.full_page_writes": "configuration",
+    "configuration.waiting": "configuration",
+    "wal.archive-fails": "WAL",
+    "wal.idle-slot": "WAL",
+    "wal.small": "WAL",
+    "migrations.ahead": "migrations",
+    "migrations.conflict": "migrations",
+    "migrations.invalid-index": "migrations",
+    "migrations.unapplied": "migrations",
+}
+"""All that can be found, by id; each is explained in docs/reference/doctor.md."""
+
+_PAGE = "reference/doctor.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +61,7 @@ class Finding:
         area: What it is about.
         text: What is the case, with the figures.
         mend: The command that mends it.
-        page: In docs/.
+        page: In docs/, with its anchor.
     """
 
     id: str
@@ -46,6 +69,10 @@ class Finding:
     text: str
     mend: str
     page: str
+
+
+def _finding(name: str, text: str, mend: str) -> Finding:
+    return Finding(name, AREAS[name], text, mend, f"{_PAGE}#{name}")
 
 
 def findings(conn: Connection[Any]) -> list[Finding]:
@@ -67,7 +94,7 @@ def _connections(found: Usage) -> list[Finding]:
     if slots.used >= slots.ordinary * _TIGHT:
         text = f"{slots.used} of {slots.ordinary} ordinary connection slots are used"
         mend = f"howdah connections limit {slots.limit * 2}"
-        result.append(Finding("connections.few-left", "connections", text, mend, _LIMIT_PAGE))
+        result.append(_finding("connections.few-left", text, mend))
     stuck = [
         each
         for each in found.sessions
@@ -76,12 +103,10 @@ def _connections(found: Usage) -> list[Finding]:
     if stuck:
         text = f"{len(stuck)} sessions hold a transaction open and do nothing for over a minute"
         mend = "howdah config set idle_in_transaction_session_timeout 60s"
-        result.append(
-            Finding("connections.idle-in-transaction", "connections", text, mend, _LIMIT_PAGE)
-        )
+        result.append(_finding("connections.idle-in-transaction", text, mend))
     if found.grant is not None:
         text = f"the role {slots.role} does not see what other roles' sessions do"
-        result.append(Finding("connections.hidden", "connections", text, found.grant, _LIMIT_PAGE))
+        result.append(_finding("connections.hidden", text, found.grant))
     return result
 
 
@@ -92,16 +117,16 @@ def _memory(conn: Connection[Any], values: dict[str, Setting]) -> list[Finding]:
     result = []
     plan = plan_limit(known)
     if not plan.fits:
-        text = f"max_connections = {plan.now}, and the memory of the host affords {plan.affordable}"
+        text = f"max_connections = {plan.now}, and the host affords {plan.affordable} "
+        text += f"(bound by its {plan.bound})"
         mend = f"howdah connections limit {plan.affordable} --apply"
-        page = "how-to/size-the-connection-limit.md"
-        result.append(Finding("memory.too-many-connections", "memory", text, mend, page))
+        result.append(_finding("memory.too-many-connections", text, mend))
     buffers = in_bytes(values["shared_buffers"])
     if buffers < known.ram_bytes * _LEAST_BUFFERS_SHARE:
         text = f"shared_buffers is {values['shared_buffers'].shown}, less than a twentieth of "
         text += f"{known.ram_bytes >> 20:,} MiB of memory"
         mend = f"howdah config set shared_buffers {known.ram_bytes >> 22}MB --restart"
-        result.append(Finding("memory.small-buffers", "memory", text, mend, _CONFIG_PAGE))
+        result.append(_finding("memory.small-buffers", text, mend))
     return result
 
 
@@ -111,7 +136,7 @@ def _configuration(conn: Connection[Any], values: dict[str, Setting]) -> list[Fi
         where = f" ({drift.file}, line {drift.line})" if drift.file else ""
         if drift.error:
             text = f"{drift.name or 'a line'} is wrong{where}: {drift.error}"
-            found = Finding("configuration.error", "configuration", text, "howdah config diff", "")
+            result.append(_finding("configuration.error", text, "howdah config diff"))
         else:
             text = (
                 f"{drift.name} is {drift.in_force}, and the files say otherwise{where}: it waits "
@@ -120,20 +145,13 @@ def _configuration(conn: Connection[Any], values: dict[str, Setting]) -> list[Fi
             mend = "howdah server restart, or how the server is run"
             if drift.waits_for == "reload":
                 mend = "SELECT pg_reload_conf();"
-            found = Finding("configuration.waiting", "configuration", text, mend, "")
-        result.append(_with_page(found))
+            result.append(_finding("configuration.waiting", text, mend))
     for name in ("fsync", "full_page_writes"):
         if values[name].value == "off":
             text = f"{name} is off: a crash of the host can corrupt the data for good"
             mend = f"howdah config set {name} on"
-            result.append(
-                Finding(f"configuration.{name}", "configuration", text, mend, _CONFIG_PAGE)
-            )
+            result.append(_finding(f"configuration.{name}", text, mend))
     return result
-
-
-def _with_page(found: Finding) -> Finding:
-    return Finding(found.id, found.area, found.text, found.mend, _CONFIG_PAGE)
 
 
 _SLOTS = """
@@ -150,15 +168,15 @@ def _wal(conn: Connection[Any], values: dict[str, Setting]) -> list[Finding]:
     for name in _column(conn, _SLOTS):
         text = f"nobody reads the replication slot {name}: WAL is kept for it without end"
         mend = "SELECT pg_drop_replication_slot('...'), if its reader is gone for good"
-        result.append(Finding("wal.idle-slot", "WAL", text, mend, _CONFIG_PAGE))
+        result.append(_finding("wal.idle-slot", text, mend))
     for name in _column(conn, _ARCHIVER):
         text = f"archiving fails at {name}: WAL piles up until the disk is full"
         mend = "howdah config show archive_command"
-        result.append(Finding("wal.archive-fails", "WAL", text, mend, _CONFIG_PAGE))
+        result.append(_finding("wal.archive-fails", text, mend))
     if in_bytes(values["max_wal_size"]) < _LEAST_MAX_WAL_BYTES:
         text = f"max_wal_size is {values['max_wal_size'].shown}: loads checkpoint all the time"
         mend = "howdah config set max_wal_size 4GB"
-        result.append(Finding("wal.small", "WAL", text, mend, _CONFIG_PAGE))
+        result.append(_finding("wal.small", text, mend))
     return result
 
 
@@ -176,15 +194,41 @@ _INVALID = """
 
 def _migrations(conn: Connection[Any]) -> list[Finding]:
     return [
-        Finding(
+        _finding(
             "migrations.invalid-index",
-            "migrations",
             f"the index {name} is invalid: a CREATE INDEX CONCURRENTLY failed half-way",
             f"REINDEX INDEX CONCURRENTLY {name};",
-            _CONFIG_PAGE,
         )
         for name in _column(conn, _INVALID)
     ]
+
+
+def migration_findings(
+    alias: str, unapplied: Sequence[str], conflicts: Sequence[str], ahead: Sequence[str]
+) -> list[Finding]:
+    """Return what a person should see to in a Django project; see `howdah.django.migrations`.
+
+    Args:
+        alias: The alias of DATABASES.
+        unapplied: Migrations that its database has not.
+        conflicts: Apps whose migrations end in two places.
+        ahead: Of each app whose models say what no migration makes, a sentence.
+    """
+    result = []
+    if unapplied:
+        shown = ", ".join(unapplied[:_SHOWN])
+        more = f" and {len(unapplied) - _SHOWN} more" if len(unapplied) > _SHOWN else ""
+        text = f"the database of the alias {alias} lacks {shown}{more}"
+        result.append(
+            _finding("migrations.unapplied", text, f"manage.py migrate --database={alias}")
+        )
+    for app in conflicts:
+        text = f"the migrations of {app} end in two places, so that none can be applied"
+        result.append(
+            _finding("migrations.conflict", text, f"manage.py makemigrations --merge {app}")
+        )
+    result += [_finding("migrations.ahead", one, "manage.py makemigrations") for one in ahead]
+    return result
 
 
 def _column(conn: Connection[Any], query: LiteralString) -> list[str]:

@@ -193,16 +193,6 @@ def test_huge_pages_that_are_set_aside_are_no_memory_for_backends(howdah):
     assert "no backend can" in terms["huge pages"]["how"]
 
 
-def test_doctor_names_what_mends_and_exits_with_findings(howdah, ask):
-    done = howdah("doctor", "--json")
-    found = {each["id"]: each for each in json.loads(done.stdout)}
-
-    assert done.returncode == 3
-    assert found["configuration.fsync"]["mend"] == "howdah config set fsync on"
-    root = Path(__file__).parents[2] / "docs"
-    assert all((root / each["page"]).is_file() for each in found.values())
-
-
 def test_keys_select_filter_and_ask_before_they_end_a_session(dsn):
     with psycopg.connect(dsn, application_name="victim"):
         found = seen(dsn)

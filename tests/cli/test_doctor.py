@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from howdah.doctor import AREAS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_each_finding_that_can_be_has_its_place_in_the_docs():
+    page = (DOCS / "reference" / "doctor.md").read_text()
+
+    assert sorted(re.findall(r'<a id="([^"]+)"></a>', page)) == sorted(AREAS)
+    source = (Path(__file__).parents[2] / "src/howdah/doctor.py").read_text()
+    assert all(f'"{name}"' in source.split("_PAGE = ")[0] for name in AREAS)
+
+
+def test_findings_name_what_mends_and_their_place_in_the_docs(howdah):
+    done = howdah("doctor", "--json")
+    found = {each["id"]: each for each in json.loads(done.stdout)}
+
+    assert done.returncode == 3
+    assert found["configuration.fsync"]["mend"] == "howdah config set fsync on"
+    for each in found.values():
+        page, _, anchor = each["page"].partition("#")
+        assert f'<a id="{anchor}">' in (DOCS / page).read_text()
+        assert each["area"].lower() == each["id"].partition(".")[0]
+
+
+def test_invalid_index_is_found(howdah, ask, dsn):
+    ask("CREATE TABLE t (x int)")
+    ask("INSERT INTO t VALUES (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        ask("CREATE UNIQUE INDEX CONCURRENTLY broken ON t (x)")
+
+    found = json.loads(howdah("doctor", "--json").stdout)
+
+    mends = [each["mend"] for each in found if each["id"] == "migrations.invalid-index"]
+    assert mends == ["REINDEX INDEX CONCURRENTLY public.broken;"]
+
+
+def of_project(project, *arguments):
+    said = project.run("-m", "howdah", "doctor", "--json", *arguments, code=3)
+    listed = json.loads(said[said.index("[") : said.rindex("]") + 1])
+    return [each for each in listed if each["area"] == "migrations"]
+
+
+def test_migrations_of_the_project_are_looked_at_where_it_is_named(project):
+    named = ("--settings", "depot.settings.embedded")
+    unapplied = of_project(project, *named)
+    assert [each["id"] for each in unapplied] == ["migrations.unapplied"]
+    assert "contenttypes.0001_initial" in unapplied[0]["text"]
+    assert unapplied[0]["mend"] == "manage.py migrate --database=default"
+    assert of_project(project) == []  # no project is named
+
+    project.rebuild()
+    assert of_project(project, *named) == []
+
+    with (project.folder / "catalog" / "models.py").open("a") as models:
+        models.write("\n\nclass Shelf(models.Model):\n    name = models.TextField()\n")
+    ahead = of_project(project, *named)
+    assert [each["id"] for each in ahead] == ["migrations.ahead"]
+    assert "the models of catalog have what no migration makes" in ahead[0]["text"]
+
+
+def test_migrations_that_end_in_two_places_are_found(small):
+    one = (
+        "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+        "    dependencies = [('shop', '0001_initial')]\n    operations = []\n"
+    )
+    for name in ("0002_one", "0002_other"):
+        (small.folder / "shop" / "migrations" / f"{name}.py").write_text(one)
+
+    found = of_project(small, "--settings", "settings")
+
+    assert "migrations.conflict" in [each["id"] for each in found]
+
+
+def test_only_apps_of_the_alias_are_told(project):
+    found = of_project(project, "--settings", "depot.settings.embedded", "--database", "data")
+
+    assert [each["id"] for each in found] == ["migrations.unapplied"]
+    assert "alias data" in found[0]["text"]
+    with pytest.raises(AssertionError, match="has no alias 'nowhere'"):
+        of_project(project, "--settings", "depot.settings.embedded", "--database", "nowhere")
