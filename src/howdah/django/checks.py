@@ -15,7 +15,7 @@ from django.core import checks
 from django.db import router
 
 from howdah.django.mapping import is_ours, places
-from howdah.django.names import MAX_BYTES, Name, parse, quote_part
+from howdah.django.names import MAX_BYTES, Name, cut, parse, quote_part
 from howdah.django.placing import written
 from howdah.django.tables import Table, tables
 
@@ -46,10 +46,12 @@ _BY_OPCLASS = {"gin_trgm_ops": "pg_trgm", "gist_trgm_ops": "pg_trgm"}
 def check_models(**_kwargs: Any) -> list[checks.CheckMessage]:
     """Check what models and settings say of schemas."""
     models = [m for m in apps.get_models() if not m._meta.proxy]
+    with_through = [m for m in apps.get_models(include_auto_created=True) if not m._meta.proxy]
     return [
         *(message for model in models for message in _spelling(model)),
-        *(message for model in models for message in _length(model)),
+        *(message for model in with_through for message in _length(model)),
         *_elsewhere(models),
+        *_order(),
     ]
 
 
@@ -97,11 +99,10 @@ def _length(model: Any) -> Iterator[checks.CheckMessage]:
     name = parse(model._meta.db_table)
     for kind, part in (("schema", name.schema or ""), ("table", name.table)):
         if len(part.encode()) > MAX_BYTES:
-            kept = part.encode()[:MAX_BYTES].decode(errors="ignore")
             yield checks.Error(
                 f"The name of the {kind} {part!r} has {len(part.encode())} bytes; PostgreSQL cuts "
                 f"it off after {MAX_BYTES}.",
-                hint=f"Write the name that the database has: {kept!r}.",
+                hint=f"Write the name that the database has: {cut(part)!r}.",
                 obj=model,
                 id="howdah.E002",
             )
@@ -125,6 +126,18 @@ def _elsewhere(models: list[Any]) -> Iterator[checks.CheckMessage]:
                 '["howdah.django.Router"], or give this alias ENGINE = "howdah.django.postgresql".',
                 id="howdah.W003",
             )
+
+
+def _order() -> Iterator[checks.CheckMessage]:
+    """Say where another app's command takes the place of ours: the first app's is run."""
+    labels = [config.label for config in apps.get_app_configs()]
+    if "gis" in labels[: labels.index("howdah") if "howdah" in labels else 0]:
+        yield checks.Warning(
+            "django.contrib.gis comes before howdah.django, so manage.py inspectdb is GeoDjango's "
+            "and has no --schema.",
+            hint='Write "howdah.django" before "django.contrib.gis" in INSTALLED_APPS.',
+            id="howdah.W004",
+        )
 
 
 def _missing_schemas(rows: Any, role: str, database: str) -> Iterator[checks.CheckMessage]:

@@ -25,8 +25,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
+from django.utils.module_loading import import_string
 
-__all__ = ["ANY", "MIGRATING", "Places", "is_ours", "places", "same_database"]
+__all__ = ["ANY", "MIGRATING", "Places", "cache_tables", "is_ours", "places", "same_database"]
 
 ANY = "*"
 _OURS = ("howdah.django.postgresql", "howdah.django.postgis")
@@ -124,6 +125,18 @@ def same_database(one: str, other: str) -> bool:
     return one == other or _address(one) == _address(other)
 
 
+@cache
+def cache_tables() -> frozenset[str]:
+    """Return the tables of Django's database cache, as LOCATION in the settings has them."""
+    from django.core.cache.backends.db import BaseDatabaseCache
+
+    return frozenset(
+        said.get("LOCATION", "")
+        for said in settings.CACHES.values()
+        if issubclass(import_string(said["BACKEND"]), BaseDatabaseCache)
+    )
+
+
 def is_ours(alias: str) -> bool:
     """Whether an alias has one of our ENGINEs."""
     engine = settings.DATABASES.get(alias, {}).get("ENGINE", "")
@@ -166,6 +179,8 @@ def _address(alias: str) -> tuple[Any, ...]:
 def _forget(*, setting: str, **_kwargs: Any) -> None:
     if setting in {"HOWDAH", "DATABASES"}:
         places.cache_clear()
+    if setting == "CACHES":
+        cache_tables.cache_clear()
 
 
 setting_changed.connect(_forget)

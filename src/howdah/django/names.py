@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["MAX_BYTES", "Name", "parse", "quote", "quote_part"]
+__all__ = ["MAX_BYTES", "Name", "cut", "parse", "quote", "quote_part"]
 
 MAX_BYTES = 63  # NAMEDATALEN - 1; PostgreSQL cuts longer names off
 
@@ -66,6 +66,14 @@ class Name:
 def quote_part(part: str) -> str:
     """Return one identifier in quotes."""
     return '"' + part.replace('"', '""') + '"'
+
+
+def cut(name: str, bytes_: int = MAX_BYTES) -> str:
+    """Return as much of a name as fits, whole characters: what PostgreSQL makes of a longer one.
+
+    Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+    """
+    return name.encode()[:bytes_].decode(errors="ignore")
 
 
 def parse(written: str) -> Name:

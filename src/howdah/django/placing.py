@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any
 
 from django.apps import apps
-from django.db import connection
-from django.db.backends.utils import truncate_name
+from django.db.backends.utils import names_digest, truncate_name
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import class_prepared
 
 from howdah.django.mapping import places
-from howdah.django.names import Name, parse
+from howdah.django.names import MAX_BYTES, Name, cut, parse
+from howdah.django.percents import note
 
 __all__ = ["KNOWN", "Placed", "install", "place", "written"]
 
@@ -66,7 +66,9 @@ def place(model: Any) -> None:
     if options.proxy or options.abstract:
         return  # a proxy has copied the table of a model that is placed
     placed = _placed(options)
-    if placed.name.schema is not None or "." in placed.name.table:
+    note(placed.name)
+    too_long = len(options.db_table.encode()) > MAX_BYTES
+    if placed.name.schema is not None or "." in placed.name.table or too_long:
         options.db_table = placed.name.db_table
         if placed.name.schema is not None:
             KNOWN.setdefault(options.db_table, placed)
@@ -87,7 +89,11 @@ def _placed(options: Any) -> Placed:
         return known
     if options.auto_created:
         return _placed_between(options)
-    return _mapped(parse(options.db_table), options.app_label)
+    name = parse(options.db_table)
+    if written(options) is None:
+        # Django counts characters; longer names the database has cut off, and finds so.
+        name = Name(None, cut(options.db_table))
+    return _mapped(name, options.app_label)
 
 
 def _mapped(name: Name, app_label: str) -> Placed:
@@ -106,10 +112,19 @@ def _placed_between(options: Any) -> Placed:
         if name.schema is not None:
             return Placed(name, owner.app_label, fixed=True)
     elif field is not None:
-        longest = connection.ops.max_name_length()
-        table = truncate_name(f"{owner.name.table}_{field.name}", longest)
-        name = Name(None, table)
+        name = Name(None, _between(owner.name.table, field.name))
     return Placed(Name(owner.name.schema, name.table), owner.app_label, owner.fixed)
+
+
+def _between(table: str, field: str) -> str:
+    """Django's own name for the table of a many-to-many field, as the database has it."""
+    name: str = truncate_name(f"{table}_{field}", MAX_BYTES)
+    kept = cut(name)
+    if kept == name or len(kept) > len(f"{table}_"):
+        return kept
+    # Nothing is left of the field's name: shortened as Django would, but by bytes.
+    digest: str = names_digest(name, length=4)
+    return cut(table, MAX_BYTES - len(digest)) + digest
 
 
 def _field_of(options: Any) -> Any:

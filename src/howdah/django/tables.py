@@ -26,7 +26,8 @@ class Table:
         model: "app.Model".
         alias: Through which it is reached.
         name: Where it is to be; without a schema search_path decides.
-        found: The schemas that hold a table of that name, those on search_path first.
+        found: The schemas that hold a table of that name which is no other model's, those on
+            search_path first.
         there: Whether it is where it is to be.
         size_bytes: With indexes and TOAST; None where it is not there.
     """
@@ -64,6 +65,9 @@ _FOUND = """
        AND n.nspname NOT LIKE 'pg\\_%%'
      ORDER BY NOT pg_table_is_visible(c.oid), n.nspname
 """
+# Table -> schema -> (whether search_path finds it there, bytes).
+_Found = dict[str, dict[str, tuple[bool, int]]]
+
 _LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 LOCK_TIMEOUT = "10s"
 
@@ -74,13 +78,12 @@ def tables(alias: str) -> list[Table]:
     with connection.cursor() as cursor:
         cursor.execute(_FOUND.replace("%%", "%"))
         rows = cursor.fetchall()
-    found: dict[str, dict[str, tuple[bool, int]]] = {}
+    found: _Found = {}
     for schema, table, visible, size in rows:
         found.setdefault(table, {})[schema] = (visible, size)
-    return [
-        _table(model, alias, connection.ops.place(model._meta.db_table), found)
-        for model in _models(alias)
-    ]
+    named = [(model, connection.ops.place(model._meta.db_table)) for model in _models(alias)]
+    taken = {Name(_schema(name, found), name.table) for _, name in named}
+    return [_table(model, alias, name, found, taken) for model, name in named]
 
 
 def plan_moves(alias: str) -> list[Move]:
@@ -145,20 +148,29 @@ def _models(alias: str) -> Iterator[Any]:
     yield recorded
 
 
-def _table(model: Any, alias: str, name: Name, found: Any) -> Table:
-    here = found.get(name.table, {})
-    visible = [schema for schema, (is_visible, _) in here.items() if is_visible]
-    schema = name.schema or (visible[0] if visible else None)
-    there = schema in here
+def _table(model: Any, alias: str, name: Name, found: _Found, taken: set[Name]) -> Table:
+    schema = _schema(name, found)
+    here = {
+        each: size
+        for each, (_, size) in found.get(name.table, {}).items()
+        if each == schema or Name(each, name.table) not in taken
+    }
     return Table(
         app_label=model._meta.app_label,
         model=model._meta.label,
         alias=alias,
         name=parse(name.db_table),
         found=tuple(here),
-        there=there,
-        size_bytes=here[schema][1] if there else None,
+        there=schema in here,
+        size_bytes=here.get(schema or ""),
     )
+
+
+def _schema(name: Name, found: _Found) -> str | None:
+    """Return where a table is to be: without a schema, where search_path finds it."""
+    if name.schema is not None:
+        return name.schema
+    return next((each for each, (visible, _) in found.get(name.table, {}).items() if visible), None)
 
 
 def our_aliases(asked: str | None) -> list[str]:

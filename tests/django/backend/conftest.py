@@ -26,6 +26,7 @@ HOWDAH = {howdah!r}
 """
 STOCK = "django.db.backends.postgresql"
 OURS = "howdah.django.postgresql"
+POSTGIS = "howdah.django.postgis"
 
 
 @dataclass
@@ -46,9 +47,9 @@ class Project:
         options = self.entry.get("OPTIONS", {}) | (options or {})
         entry = self.entry | {"ENGINE": engine, "OPTIONS": options}
         databases = {alias: entry | more for alias, more in (databases or {"default": {}}).items()}
-        ours = ["howdah.django"] if engine == OURS else []
+        ours = ["howdah.django"] if engine in {OURS, POSTGIS} else []
         text = _SETTINGS.format(
-            apps=[*apps, *ours], databases=databases, routers=list(routers), howdah=howdah or {}
+            apps=[*ours, *apps], databases=databases, routers=list(routers), howdah=howdah or {}
         )
         (self.folder / "settings.py").write_text(text)
 
@@ -74,16 +75,10 @@ class Project:
         return self._run(["-c", head + textwrap.dedent(text)], 0)
 
     def _run(self, arguments: list[str], code: int) -> str:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "HOWDAH", "DJANGO"))}
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env=kept
-            | {
-                "DJANGO_SETTINGS_MODULE": "settings",
-                "PYTHONPATH": str(self.folder),
-                "PYTHONDONTWRITEBYTECODE": "1",  # sources change within a second
-            },
+            env=environment(self.folder),
             capture_output=True,
             text=True,
             timeout=120,
@@ -91,6 +86,16 @@ class Project:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables with which a project's commands run."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "HOWDAH", "DJANGO"))}
+    return kept | {
+        "DJANGO_SETTINGS_MODULE": "settings",
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",  # sources change within a second
+    }
 
 
 @pytest.fixture

@@ -436,31 +436,3 @@ def test_an_alias_may_have_schemas_of_its_own(project, ask):
 _OTHER_DATABASE = """
 DATABASES["archive"]["PORT"] = "0" + DATABASES["archive"]["PORT"]
 """
-
-
-def test_checks_say_the_line_to_write(project, ask):
-    project.app(
-        "one",
-        THING
-        + "\nclass Long(models.Model):\n    class Meta:\n        db_table = 's.' + 'x' * 64\n",
-    )
-    project.settings(apps=["one"], howdah={"SCHEMAS": {"one": "first"}})
-    assert "howdah.E002" in project.manage("check", code=1)
-    project.app("one", THING)
-    ask("CREATE ROLE nobody_much LOGIN")
-    try:
-        options = {"assume_role": "nobody_much"}
-        project.settings(apps=["one"], howdah={"SCHEMAS": {"one": "first"}}, options=options)
-        told = project.manage("check", "--database", "default", code=1)
-        assert 'CREATE SCHEMA "first" AUTHORIZATION "nobody_much"' in told
-        ask("CREATE SCHEMA first")
-        told = project.manage("check", "--database", "default")
-        assert 'GRANT USAGE, CREATE ON SCHEMA "first" TO "nobody_much"' in told
-    finally:
-        ask("DROP ROLE nobody_much")
-    ask("CREATE TABLE first.kind (id int)")
-    project.settings(apps=["one"])
-    told = project.manage("check", "--database", "default")
-    assert '{"one": "first"}' in told
-    project.settings(apps=["one"], howdah={"SCHEMAS": {"one": {"x": "y"}}})
-    assert "is to be an alias of DATABASES" in project.manage("check", code=1)

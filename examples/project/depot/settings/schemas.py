@@ -3,7 +3,7 @@
 from depot.settings.base import *  # noqa: F403
 from depot.settings.base import GEO, INSTALLED_APPS, MAIN
 
-INSTALLED_APPS = [*INSTALLED_APPS, "howdah.django"]
+INSTALLED_APPS = ["howdah.django", *INSTALLED_APPS]
 DATABASES = {
     "default": {"ENGINE": "howdah.django.postgresql", "NAME": MAIN},
     "data": {"ENGINE": "howdah.django.postgresql", "NAME": MAIN},

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.gis.db.backends.postgis import base
 from django.db.backends.base.base import NO_DB_ALIAS
 
+from howdah.django.percents import Percents
 from howdah.django.placing import install
 from howdah.django.pool import Pooled
 from howdah.django.postgis.introspection import PostGISIntrospection
@@ -19,7 +20,7 @@ from howdah.django.postgresql.validation import DatabaseValidation
 __all__ = ["DatabaseWrapper"]
 
 
-class DatabaseWrapper(Pooled, base.DatabaseWrapper):
+class DatabaseWrapper(Pooled, Percents, base.DatabaseWrapper):
     """GeoDjango's PostGIS, in schemas."""
 
     SchemaEditorClass = PostGISSchemaEditor

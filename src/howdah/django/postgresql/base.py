@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
+from howdah.django.percents import Percents
 from howdah.django.placing import install
 from howdah.django.pool import Pooled
 from howdah.django.postgresql.introspection import DatabaseIntrospection
@@ -16,7 +17,7 @@ from howdah.django.postgresql.validation import DatabaseValidation
 __all__ = ["DatabaseWrapper"]
 
 
-class DatabaseWrapper(Pooled, base.DatabaseWrapper):
+class DatabaseWrapper(Pooled, Percents, base.DatabaseWrapper):
     """Django's PostgreSQL, in schemas."""
 
     SchemaEditorClass = DatabaseSchemaEditor

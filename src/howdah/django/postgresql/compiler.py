@@ -14,6 +14,7 @@ from django.db.backends.postgresql.compiler import (
 )
 
 from howdah.django.names import parse
+from howdah.django.percents import doubled, there_are
 from howdah.django.placing import KNOWN
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "SQLUpdateCompiler",
 ]
 
+# The method's name since Django 6.1, and before.
+_QUOTE = "quote_name" if hasattr(compiler.SQLCompiler, "quote_name") else "quote_name_unless_alias"
+
 
 class SQLCompiler(compiler.SQLCompiler):
     """FOR UPDATE OF takes names without a schema, so of namesakes it would lock the first."""
@@ -32,6 +36,10 @@ class SQLCompiler(compiler.SQLCompiler):
         """Give namesakes aliases before the joins of select_related are made."""
         if self.query.select_for_update_of:
             self._tell_namesakes_apart()
+        if there_are():
+            # Django puts parameters into the conditions of joins itself: "..." % params.
+            quote = getattr(super(), _QUOTE)
+            setattr(self, _QUOTE, lambda name: doubled(quote(name)))
         return super().pre_sql_setup(*args, **kwargs)
 
     def _tell_namesakes_apart(self) -> None:

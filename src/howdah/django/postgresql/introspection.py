@@ -36,7 +36,7 @@ _TABLES = """
 
 _RELATIONS = """
     SELECT a1.attname, n2.nspname, c2.relname, a2.attname,
-           pg_catalog.pg_table_is_visible(c2.oid)
+           pg_catalog.pg_table_is_visible(c2.oid), con.confdeltype
       FROM pg_catalog.pg_constraint con
       JOIN pg_catalog.pg_class c1 ON con.conrelid = c1.oid
       JOIN pg_catalog.pg_namespace n1 ON n1.oid = c1.relnamespace
@@ -123,13 +123,17 @@ class SchemaIntrospection:
             return found
         return [each | {"name": Name(schema, each["name"]).db_table} for each in found]
 
-    def get_relations(self, cursor: Any, table_name: str) -> dict[str, tuple[str, str]]:
-        """Return the foreign keys of the table, into other schemas too."""
+    def get_relations(self, cursor: Any, table_name: str) -> dict[str, tuple[Any, ...]]:
+        """Return the foreign keys of the table, into other schemas too.
+
+        Since Django 6.1 each also tells what the database does on delete.
+        """
         name = self.connection.ops.place(table_name)
         if name.schema is None:
             asked = self._asked(cursor, table_name)
             return super().get_relations(*asked)  # type: ignore[misc,no-any-return]
         known = self._known()
+        on_delete = getattr(self, "on_delete_types", None)
         cursor.execute(_RELATIONS, [name.schema, name.table])
         return {
             column: (
@@ -138,8 +142,9 @@ class SchemaIntrospection:
                 table_name
                 if (schema, table) == (name.schema, name.table)
                 else self._spelled(known, schema, table, visible),
+                *(() if on_delete is None else (on_delete.get(deleting),)),
             )
-            for column, schema, table, to_column, visible in cursor.fetchall()
+            for column, schema, table, to_column, visible, deleting in cursor.fetchall()
         }
 
     def get_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from django.db.backends.postgresql import operations
 
+from howdah.django.mapping import cache_tables
 from howdah.django.names import Name, parse, quote
+from howdah.django.percents import doubled
 from howdah.django.placing import KNOWN
 
 __all__ = ["DatabaseOperations", "SchemaOperations"]
@@ -38,7 +40,7 @@ class SchemaOperations:
         else:
             # "licensing.product" is the table if there is such a table, else a column with a dot.
             table = parse(name)
-            if table.db_table not in KNOWN:
+            if table.db_table not in KNOWN and name not in cache_tables():
                 return quote(name)
             quoted = self.place(table.db_table).quoted
         self._quoted[name] = quoted
@@ -51,6 +53,11 @@ class SchemaOperations:
             name = parse(written)
             placed = KNOWN.get(name.db_table)
         return name if placed is None else placed.within(self.connection.alias)
+
+    def compose_sql(self, sql: str, params: Any) -> str:
+        """Put the parameters into a query."""
+        composed: str = super().compose_sql(doubled(sql), params)  # type: ignore[misc]
+        return composed
 
     def for_update_sql(self, *args: Any, of: Sequence[str] = (), **kwargs: Any) -> str:
         """Lock rows; PostgreSQL wants the tables without their schemas here."""

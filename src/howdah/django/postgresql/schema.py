@@ -6,15 +6,25 @@ from typing import Any, Self
 
 from django.db.backends.ddl_references import ForeignKeyName, Statement
 from django.db.backends.postgresql import schema
-from django.db.backends.utils import split_identifier
+from django.db.backends.utils import names_digest, split_identifier
 
 from howdah.django.mapping import MIGRATING
-from howdah.django.names import Name, quote_part
+from howdah.django.names import MAX_BYTES, Name, cut, quote_part
+from howdah.django.percents import note_quoted
 
 __all__ = ["DatabaseSchemaEditor", "SchemaEditor"]
 
 _SCHEMA_EXISTS = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"
 _TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+_PARTITIONS = """
+    SELECT n.nspname, c.relname
+      FROM pg_catalog.pg_class p
+     CROSS JOIN LATERAL pg_partition_tree(p.oid) t
+      JOIN pg_catalog.pg_class c ON c.oid = t.relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE p.oid = to_regclass(%s) AND t.level > 0 AND c.relnamespace = p.relnamespace
+     ORDER BY t.level, c.relname
+"""
 
 
 class _ForeignKeyName(ForeignKeyName):
@@ -62,6 +72,13 @@ class SchemaEditor:
         finally:
             MIGRATING.reset(self._migrating)
 
+    def quote_name(self, name: str) -> str:
+        """Quote a name, and remember one with a percent sign: indexes and constraints have them."""
+        quoted: str = self.connection.ops.quote_name(name)
+        if "%" in quoted:
+            note_quoted(quoted)
+        return quoted
+
     # Schemas
 
     def ensure_schema(self, name: str | None) -> None:
@@ -95,7 +112,7 @@ class SchemaEditor:
                 sql.rename_table_references(old_db_table, new_db_table)
 
     def move_table(self, old: Name, new: Name) -> None:
-        """Move a table from one name to another, with its sequences, indexes and constraints."""
+        """Move a table from one name to another, with what it owns and its partitions beside it."""
         schema = new.schema or (self._current_schema() if old.schema else None)
         if schema is None or schema == old.schema:
             return self._rename(old, new.table)
@@ -103,6 +120,10 @@ class SchemaEditor:
         if old.table != new.table and self._is_true(_TABLE_EXISTS, Name(schema, old.table).quoted):
             self._rename(old, new.table)  # else it would meet its namesake on the way
             old = Name(old.schema, new.table)
+        for partition in self._partitions(old):
+            self._run(
+                self.sql_move_table % {"table": partition.quoted, "schema": quote_part(schema)}
+            )
         self._run(self.sql_move_table % {"table": old.quoted, "schema": quote_part(schema)})
         return self._rename(Name(schema, old.table), new.table)
 
@@ -146,7 +167,7 @@ class SchemaEditor:
 
     def _fk_constraint_name(self, model: Any, field: Any, suffix: str) -> ForeignKeyName:
         def create_fk_name(*args: Any) -> str:
-            return self._quote(self._create_index_name(*args))  # type: ignore[attr-defined]
+            return self.quote_name(self._create_index_name(*args))
 
         return _ForeignKeyName(
             model._meta.db_table,
@@ -157,6 +178,16 @@ class SchemaEditor:
             create_fk_name,
         )
 
+    def _create_index_name(self, table_name: str, column_names: Any, suffix: str = "") -> str:
+        """Return Django's name; where it has more bytes than fit, one that keeps the digest."""
+        name: str = super()._create_index_name(table_name, column_names, suffix)  # type: ignore[misc]
+        if len(name.encode()) <= MAX_BYTES:
+            return name
+        table = split_identifier(table_name)[1]
+        end = cut(names_digest(table, *column_names, length=8) + suffix, MAX_BYTES // 3)
+        each = (MAX_BYTES - len(end.encode())) // 2 - 1
+        return f"{cut(table, each)}_{cut('_'.join(column_names), each)}_{end}"
+
     def _within(self, statement: Statement, model: Any, part: str) -> Statement:
         name = statement.parts[part]
         statement.parts[part] = self._namespace(self._place(model._meta.db_table)) + name
@@ -165,10 +196,6 @@ class SchemaEditor:
     def _place(self, db_table: str) -> Name:
         name: Name = self.connection.ops.place(db_table)
         return name
-
-    def _quote(self, name: str) -> str:
-        quoted: str = self.connection.ops.quote_name(name)
-        return quoted
 
     @staticmethod
     def _namespace(name: Name) -> str:
@@ -179,6 +206,12 @@ class SchemaEditor:
             cursor.execute("SELECT current_schema()")
             (schema,) = cursor.fetchone()
         return str(schema or "public")
+
+    def _partitions(self, table: Name) -> list[Name]:
+        """Return the partitions that are in the schema of their table."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(_PARTITIONS, [table.quoted])
+            return [Name(*row) for row in cursor.fetchall()]
 
     def _is_true(self, query: str, value: str) -> bool:
         with self.connection.cursor() as cursor:

@@ -1,10 +1,11 @@
-"""Django's inspectdb, with --schema."""
+"""Django's and GeoDjango's inspectdb, with --schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.contrib.gis.management.commands import inspectdb as spatial
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import inspectdb
 from django.db import connections
@@ -22,7 +23,7 @@ _TABLES = """
 """
 
 
-class Command(inspectdb.Command):
+class Command(spatial.Command):
     """Introspect the tables of a schema."""
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,8 +33,16 @@ class Command(inspectdb.Command):
 
     def handle_inspection(self, options: dict[str, Any]) -> Iterator[str]:
         """Yield the lines of the models; each has its schema in db_table."""
+        connection = connections[options["database"]]
+        if not hasattr(connection.ops, "spatial_version"):
+            self.db_module = inspectdb.Command.db_module
         if (schema := options.get("schema")) is not None:
             options = options | {"table": self._in_schema(schema, options)}
+        elif options["table"]:
+            there = connection.introspection.table_names(include_views=True)
+            options = options | {"table": [_found(table, there) for table in options["table"]]}
+        if (wanted := options.get("table_name_filter")) is not None:
+            options = options | {"table_name_filter": lambda name: wanted(parse(name).table)}
         for line in super().handle_inspection(options):
             yield _plainly(line)
 
@@ -53,6 +62,18 @@ class Command(inspectdb.Command):
         if not tables:
             raise CommandError(f"The schema {schema!r} has no tables, or does not exist.")
         return tables
+
+
+def _found(table: str, there: Sequence[str]) -> str:
+    """Return the table that a name without a schema means, where search_path has none of it."""
+    asked = parse(table)
+    if asked.schema is not None or asked.db_table in there:
+        return table
+    found = [name for name in there if parse(name).table == asked.table]
+    if len(found) > 1:
+        schemas = ", ".join(sorted(str(parse(name).schema) for name in found))
+        raise CommandError(f"{table!r} is in each of {schemas}; say which with --schema.")
+    return found[0] if found else table
 
 
 def _plainly(line: str) -> str:
