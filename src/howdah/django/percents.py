@@ -8,7 +8,7 @@ query is sent. A query in which the sign is doubled already is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from howdah.django.names import Name, quote_part
@@ -44,19 +44,32 @@ def doubled(query: Any) -> Any:
     return query
 
 
-def _wrapper(
-    execute: Callable[..., Any], query: Any, params: Any, many: bool, context: dict[str, Any]
-) -> Any:
-    return execute(query if params is None else doubled(query), params, many, context)
-
-
 class Percents:
     """For a DatabaseWrapper, before Django's own."""
 
-    execute_wrappers: list[Any]
-
     def create_cursor(self, name: str | None = None) -> Any:
-        """Return a cursor; where a name holds the sign, its queries go through us."""
-        if _DOUBLED and _wrapper not in self.execute_wrappers:
-            self.execute_wrappers.append(_wrapper)
-        return super().create_cursor(name)  # type: ignore[misc]
+        """Return a cursor, which doubles the sign where some name holds it."""
+        cursor = super().create_cursor(name)  # type: ignore[misc]
+        return _Doubling(cursor) if _DOUBLED else cursor
+
+
+class _Doubling:
+    """A cursor of psycopg's, some of which take no attributes of ours."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Execute a query."""
+        sent = query if params is None else doubled(query)
+        return self._cursor.execute(sent, params, **kwargs)
+
+    def executemany(self, query: Any, params: Any, **kwargs: Any) -> Any:
+        """Execute a query with each of the parameters."""
+        return self._cursor.executemany(doubled(query), params, **kwargs)
