@@ -178,6 +178,19 @@ def test_more_attributes_than_a_table_has_columns_are_refused(dsn, tmp_path):
         howdah.load([path], dsn=dsn, table="t", columns=INTO_COLUMNS)
 
 
+def test_ten_thousand_columns_are_attributes_of_a_record_but_no_table(dsn, ask, tmp_path):
+    names = [f"column {number}" for number in range(10_000)]
+    rows = [names, *([str(number)] * 10_000 for number in range(3))]
+    path = tmp_path / "wide.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+
+    assert howdah.load([path], dsn=dsn).records == 3
+    attributes = ask("SELECT attributes FROM documents WHERE record = 2")[0]
+    assert attributes == dict.fromkeys(names, "1")
+    with pytest.raises(Refused, match=r"10,000 attributes.*1,600"):
+        howdah.load([path], dsn=dsn, table="t", columns=INTO_COLUMNS)
+
+
 # ---- tables that grow
 
 

@@ -55,6 +55,36 @@ SPLITTING = """
 """
 
 
+PASSING = """
+    import io, time
+    from howdah.loading import Match
+    from howdah.loading.readers.lines import CSV
+
+    class Passing(CSV):
+        name = "passing"
+
+        def with_options(self, options):
+            return Passing(options)
+
+        def recognise(self, head):
+            return Match.CERTAIN if head.data.startswith(b"passing,") else Match.NO
+
+        def splitter(self, head):
+            return self
+
+        def rows(self, file, offset, length, first):
+            file.seek(0)
+            return super().rows(Slow(file.read()), offset, length, first)
+
+    class Slow(io.BytesIO):
+        def read(self, size):
+            data = super().read(size)
+            if b"hangs" in data:
+                time.sleep(3600)
+            return data
+"""
+
+
 def deep_odt() -> bytes:
     """Return an ODT file nested so deep that kreuzberg 4's stack overflows."""
     buffer = io.BytesIO()
@@ -64,6 +94,45 @@ def deep_odt() -> bytes:
         sections = b"<text:section>" * 300_000 + b"</text:section>" * 300_000
         package.writestr("content.xml", ODT % sections)
     return buffer.getvalue()
+
+
+def pdf(*objects: bytes) -> bytes:
+    """Return a PDF file whose first object is the catalog, and its cross-reference table."""
+    content, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        places.append(len(content))
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    count, start = len(objects) + 1, len(content)
+    content += b"xref\n0 %d\n0000000000 65535 f \n%s" % (count, table)
+    return content + b"trailer <</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (count, start)
+
+
+def hostile_pdfs() -> dict[str, bytes]:
+    """Return PDF files that lead a reader in circles, or deep down."""
+    catalog, pages = b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
+    arrays = b"[" * 100_000 + b"]" * 100_000
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R%s>>"
+
+    def shows(content: bytes, more: bytes = b"") -> bytes:
+        return pdf(catalog, pages, page % more, stream(content), form)
+
+    def stream(content: bytes, more: bytes = b"") -> bytes:
+        return b"<<%s/Length %d>>\nstream\n%s\nendstream" % (more, len(content), content)
+
+    itself = b"/Resources<</XObject<</F 5 0 R>>>>"
+    form = stream(b"/F Do", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]" + itself)
+    return {
+        "arrays in the page": shows(b"", b"/X " + arrays),
+        "arrays in the content": shows(arrays + b" TJ"),
+        "states": shows(b"q " * 1_000_000),
+        "parentheses": shows(b"(" * 1_000_000),
+        "a form in itself": shows(b"/F Do", itself),
+        "pages in themselves": pdf(catalog, b"<</Type/Pages/Kids[2 0 R]/Count 1>>"),
+        "pages in pages": pdf(
+            catalog, *(b"<</Type/Pages/Kids[%d 0 R]/Count 1>>" % (n + 3) for n in range(50_000))
+        ),
+    }
 
 
 def slow_bib() -> bytes:
@@ -85,6 +154,23 @@ def test_document_that_crashes_its_reader_is_one_reject(dsn, ask, tmp_path):
     [(source, reason)] = ask("SELECT source, reason FROM howdah.rejects")
     assert source == str(folder / "crash.opml")
     assert "SIGSEGV" in reason
+
+
+def test_pdf_files_that_are_made_to_crash_a_reader_are_records_or_rejects(dsn, ask, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in hostile_pdfs().items():
+        (folder / f"{name}.pdf").write_bytes(content)
+    (folder / "crash.pdf").write_bytes(b"try abort %PDF-1.4")  # kreuzberg 4.10 crashes on none
+    (folder / "b.txt").write_text("a text")
+
+    done = scripted.load(tmp_path / "site", dsn, folder, reader=READER)
+
+    assert "Traceback" not in done.errors
+    finished = ask("SELECT name FROM howdah.sources WHERE finished AND records + rejects = 1")
+    assert sorted(finished) == sorted(map(str, folder.iterdir()))
+    reasons = dict(ask("SELECT source, reason FROM howdah.rejects"))
+    assert "SIGABRT" in reasons[str(folder / "crash.pdf")]
 
 
 def test_member_that_crashes_its_reader_is_one_reject(dsn, ask, tmp_path):
@@ -160,4 +246,24 @@ def test_chunk_that_hangs_its_reader_is_one_reject_and_the_others_are_loaded(dsn
     assert (source, reason) == (str(path), "its reader gave nothing for 2 s")
     assert place.startswith("bytes ")
     assert ask("SELECT count(*) > %s FROM documents", lines // 2) == [True]
+    assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [1]
+
+
+def test_rows_that_are_passed_on_and_hang_are_one_reject(dsn, ask, tmp_path):
+    path = tmp_path / "large.csv"
+    lines = 4 * CHUNK_BYTES // 1000
+    with path.open("wb") as file:
+        file.write(b"passing,on\n")
+        for number in range(lines):
+            file.write(b"%d,%s\n" % (number, b"hangs" if number == lines // 2 else b"x" * 990))
+
+    done = scripted.load(
+        *(tmp_path / "site", dsn, path, "--as", "columns", "--table", "t"),
+        reader=PASSING,
+        setup=LIMIT,
+    )
+
+    assert done.report.get("rejects") == 1, done.errors
+    assert ask("SELECT reason FROM howdah.rejects") == ["its reader gave nothing for 2 s"]
+    assert ask("SELECT count(*) > %s FROM t", lines // 2) == [True]
     assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [1]

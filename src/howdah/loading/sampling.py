@@ -141,7 +141,7 @@ def _at(file: Any, reader: SplittingReader, offset: int) -> Iterator[dict[str, A
 
 
 def _records(items: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    for piece in read_pieces(items):
+    for piece in read_pieces(islice(items, RECORDS_A_SOURCE)):
         if isinstance(piece, Batch):
             for text in piece.texts:
                 try:

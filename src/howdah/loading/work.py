@@ -56,14 +56,7 @@ from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
 from howdah.loading.watch import Reading, Watch
 
-__all__ = [
-    "FilesJob",
-    "Job",
-    "RangeJob",
-    "how_cut",
-    "load_files",
-    "load_range",
-]
+__all__ = ["FilesJob", "Job", "RangeJob", "how_cut", "load_files", "load_range"]
 
 
 _SAY_S = 0.1
@@ -383,12 +376,14 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
             file = stack.enter_context(open_file(job.file.path))
             span = chunk.offset, chunk.length, chunk.first
+            watch = None if job.limit_s is None else Watch(job.limit_s)
             rows = reader.rows(file, *span) if job.load.target.columns else None
             if rows is not None:
+                if watch:
+                    rows.watch(watch.pieces)
                 pieces = iter([rows])
             else:
                 items: Iterable[Item] = reader.read_range(file, *span)
-                watch = None if job.limit_s is None else Watch(job.limit_s)
                 items = watch.items(items) if watch else items
                 pieces = read_pieces(items, chunk.first, untyped=reader.untyped)
                 pieces = watch.pieces(pieces) if watch else pieces

@@ -146,6 +146,10 @@ class Rows(Batch):
             kept.append(block)
             yield block
 
+    def watch(self, watched: Callable[[Iterator[bytes]], Iterator[bytes]]) -> None:
+        """Have what is still to be read pass through `watched`."""
+        self.__dict__["_blocks"] = watched(self.__dict__["_blocks"])
+
     def pieces(self) -> Iterator[Batch | BadRecord]:
         """Yield the records, as the reader reads them where it does not pass them on."""
         read: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]] = self.__dict__["_pieces"]
