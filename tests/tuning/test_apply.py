@@ -16,10 +16,10 @@ SUBJECT = Subject("single", rounds=5, seconds=0.2)
 
 
 @pytest.fixture
-def durable(base):
+def durable(base, binaries):
     """A running cluster that flushes, as a user's does."""
-    init(base / "durable")
-    return start(base / "durable")
+    init(base / "durable", binaries=binaries)
+    return start(base / "durable", binaries=binaries)
 
 
 def _state(conninfo: str) -> object:

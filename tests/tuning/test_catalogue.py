@@ -6,8 +6,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from howdah.errors import ServerFailed
-from howdah.server import find
 from howdah.server.settings import settings
 from howdah.tuning.catalogue import WORKLOADS, Risk, catalogue, setting
 from howdah.tuning.rules import RULES
@@ -15,16 +13,10 @@ from howdah.tuning.rules import RULES
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["the server of the tests", "PostgreSQL 18"])
-def known(request, dsn, make_cluster):
+@pytest.fixture
+def known(binaries, make_cluster):
     """The settings of a major: that of the tests (`HOWDAH_PG_BIN` names it), and the newest."""
-    conninfo = dsn
-    if request.param != "the server of the tests":
-        try:
-            conninfo = make_cluster("newest", binaries=find(18)).conninfo()
-        except ServerFailed:
-            pytest.skip("PostgreSQL 18 is not on this machine")
-    with psycopg.connect(conninfo) as conn:
+    with psycopg.connect(make_cluster(binaries=binaries).conninfo()) as conn:
         return conn.info.server_version // 10_000, settings(conn)
 
 

@@ -35,6 +35,10 @@ INSERT = "INSERT INTO public.orders (customer, total, note) VALUES (7, 1.4, 'n' 
 
 @pytest.fixture
 def orders(dsn):
+    return _with_tables(dsn)
+
+
+def _with_tables(dsn):
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(TABLES)
     return dsn
@@ -49,6 +53,16 @@ def _facts_of(ask, table):
             "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal", table
         ),
     )
+
+
+def test_a_copy_on_the_newest_major_is_measured_too(make_cluster, binaries):
+    dsn = _with_tables(make_cluster(binaries=binaries).conninfo())
+    with scratch_schema(dsn) as (conn, schema):
+        workload, scratch = statement_workload(conn, schema, Statement(INSERT), connections=2)
+        done = run(dsn, workload, {"synchronous_commit": "off"}, seconds=0.2)
+
+        assert scratch.triggers == ("rounded",)
+        assert done.rows == conn.execute(f"SELECT count(*) - 50 FROM {schema}.orders").fetchone()[0]
 
 
 def test_a_copy_has_the_tables_rows_indexes_constraints_and_triggers(orders, ask):
@@ -145,18 +159,20 @@ def test_a_measurement_that_runs_is_not_swept(dsn, ask):
         assert set(found) == {first, second}
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_each_built_in_workload_is_measured_on_both_sides(dsn, name):
+def test_each_built_in_workload_is_measured_on_both_sides(make_cluster, binaries):
+    dsn = make_cluster(binaries=binaries).conninfo()
     sides = {"before": {}, "after": {"synchronous_commit": "off"}}
     with scratch_schema(dsn) as (conn, schema):
-        workload = built_in(conn, schema, name)
-        (measured,) = measure(dsn, [workload], sides, rounds=2, seconds=0.1)
+        workloads = [built_in(conn, schema, name) for name in WORKLOADS]
+        measured = measure(dsn, workloads, sides, rounds=2, seconds=0.1)
 
-    for figures in (measured.before, measured.after):
-        assert len(figures.rows_per_second) == 2
-        assert 0 < figures.p50_s <= figures.p99_s
-        assert figures.wal_bytes_per_row > 0
-    assert measured.comparison.verdict == "no difference"  # two rounds prove nothing
+    assert [one.workload for one in measured] == list(WORKLOADS)
+    for one in measured:
+        for figures in (one.before, one.after):
+            assert len(figures.rows_per_second) == 2
+            assert 0 < figures.p50_s <= figures.p99_s
+            assert figures.wal_bytes_per_row > 0
+        assert one.comparison.verdict == "no difference"  # two rounds prove nothing
 
 
 def test_a_difference_beyond_the_noise_is_told_from_one_within_it():

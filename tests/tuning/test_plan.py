@@ -5,8 +5,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from howdah.errors import ServerFailed, UsageError
-from howdah.server import find
+from howdah.errors import UsageError
 from howdah.server.change import Change, plan_change
 from howdah.tuning.catalogue import Risk
 from howdah.tuning.facts import Activity, Facts, Host, Writes, read_facts
@@ -52,19 +51,14 @@ _WORK = """
 """
 
 
-@pytest.mark.parametrize("major", [15, 18])
-def test_who_writes_pages_and_flushes_wal_is_read_where_the_server_tells(make_cluster, major):
-    try:
-        binaries = find(major)
-    except ServerFailed:
-        pytest.skip(f"PostgreSQL {major} is not on this machine")
+def test_who_writes_pages_and_flushes_wal_is_read_where_the_server_tells(make_cluster, binaries):
     settings = "fsync = on\nshared_buffers = 1MB\nshared_preload_libraries = 'pg_stat_statements'\n"
     with psycopg.connect(
         make_cluster(binaries=binaries, settings=settings).conninfo(), autocommit=True
     ) as conn:
         conn.execute("CREATE EXTENSION pg_stat_statements")
         conn.execute(_WORK)
-        if major >= 16:
+        if binaries.major >= 16:
             conn.execute("SELECT pg_stat_force_next_flush()")
         found = read_facts(conn)
         plan = plan_inserts(found)
@@ -73,7 +67,7 @@ def test_who_writes_pages_and_flushes_wal_is_read_where_the_server_tells(make_cl
     assert found.activity.wal_syncs > 0
     assert "flushes" in told
     assert "UPDATE pages SET n = -n: 1 calls" in told
-    if major < 16:
+    if binaries.major < 16:
         assert found.activity.writes is None
         return
     assert found.activity.writes is not None

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from howdah.errors import Refused
-from howdah.server import find
 from howdah.tuning.replay import replayed
 from howdah.tuning.scratch import scratch_schema
 from howdah.tuning.workloads import run
@@ -49,9 +48,8 @@ STATEMENTS = {
 ROWS = {"many rows": 2, "arrays": 3, "update of several": 3}
 
 
-@pytest.fixture(params=["the server of the tests", "PostgreSQL 18"])
-def shop(request, make_cluster) -> str:
-    binaries = None if request.param == "the server of the tests" else find(18)
+@pytest.fixture
+def shop(binaries, make_cluster) -> str:
     conninfo = make_cluster("shop", binaries=binaries, settings=LOADED).conninfo()
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute(TABLES)
