@@ -135,7 +135,9 @@ def habits(bench: Bench) -> dict[tuple[str, str], float]:
     return {
         (SINGLE, "habits alone: a new connection each"): works.new_connections(bench),
         (SINGLE, "habits alone: one transaction"): works.one_by_one(bench),
-        (SINGLE, "the same, never prepared"): works.one_by_one(bench, prepare=False),
+        (SINGLE, "habits alone: one transaction, never prepared"): works.one_by_one(
+            bench, prepare=False
+        ),
         (SINGLE, "habits alone: one transaction, pipeline"): works.pipelined(bench),
         (SINGLE, "habits alone: one transaction, executemany"): works.batch(bench),
         (SINGLE, "habits alone: COPY"): works.copied(bench),

@@ -64,6 +64,17 @@ def test_each_entry_is_for_a_workload_and_has_its_source():
         assert entry.source.startswith("https://www.postgresql.org/docs/")
 
 
+def test_each_habit_has_its_gain_from_a_script_that_measures_both_sides():
+    for key, habit in catalogue().habits.items():
+        assert habit.gain is not None, key
+        assert habit.gain.times > 1, key
+        text = (ROOT / habit.gain.script).read_text()
+        assert f'"{habit.gain.side}"' in text, key
+        assert f'"{habit.gain.against}"' in text, key
+    # What no habit gains of itself has no figure.
+    assert all(table.gain is None for table in catalogue().tables.values())
+
+
 def test_each_rule_is_of_a_setting_in_the_catalogue():
     assert set(RULES) <= set(catalogue().settings)
 

@@ -210,6 +210,7 @@ def _explained(found: Setting | Advice) -> list[str]:
     lines = [f"{found.name}: {found.does}", f"  for:     {', '.join(found.workloads)}"]
     if isinstance(found, Advice):
         lines += [f"  example: {found.example}", f"  risk:    {found.risk}"]
+        lines += [f"  gain:    {found.gain}"] if found.gain else []
     else:
         lines.append(f"  expect:  {found.effect}")
         named = ", ".join(f"{value}: {risk}" for value, risk in found.risks.items())

@@ -18,11 +18,21 @@ from typing import Any
 
 from howdah.errors import UsageError
 
-__all__ = ["WORKLOADS", "Advice", "Catalogue", "Risk", "Setting", "catalogue", "setting"]
+__all__ = [
+    "WORKLOADS",
+    "Advice",
+    "Catalogue",
+    "Gain",
+    "Risk",
+    "Setting",
+    "catalogue",
+    "setting",
+]
 
 WORKLOADS = ("single", "many", "bulk", "batch-update", "index-heavy", "partitioned")
 """What the catalogue distinguishes: rows one by one, on many connections, COPY, updates, ..."""
 
+_GAINS = "bench/slow_storage.py"
 _DOCUMENTATION = "https://www.postgresql.org/docs/current/"
 
 
@@ -82,6 +92,30 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """What a habit was measured to gain.
+
+    Attributes:
+        times: How many times as fast as `against`.
+        side: What the script calls it.
+        against: What the script calls that which it was measured against.
+        flush_ms: By how much each flush of the server was made slower, in milliseconds.
+        script: Which measured it.
+    """
+
+    times: float
+    side: str
+    against: str
+    flush_ms: float
+    script: str
+
+    def __str__(self) -> str:
+        times = f"{self.times:,.0f}" if self.times >= 10 else f"{self.times:.1f}"  # noqa: PLR2004 - digits
+        where = f"where a flush takes {self.flush_ms:g} ms longer"
+        return f"{times} times as fast as {self.against!r} {where} ({self.script})"
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
     """What a table's owner or a client's programmer can do; Howdah shows it and does not do it.
 
@@ -93,7 +127,7 @@ class Advice:
         risk: What it may cost.
         forbids: What speaks against it; "" for nothing.
         example: SQL, Python or a command.
-        gain: What bench/slow_storage.py measured; "" where it measures no such thing.
+        gain: What was measured; None of a table's options.
         source: Its page in PostgreSQL's documentation.
     """
 
@@ -104,7 +138,7 @@ class Advice:
     risk: Risk
     forbids: str
     example: str
-    gain: str
+    gain: Gain | None
     source: str
 
 
@@ -171,6 +205,6 @@ def _advice(key: str, entry: Mapping[str, Any]) -> Advice:
         risk=Risk(entry.get("risk", "safe")),
         forbids=entry.get("forbids", ""),
         example=entry.get("example") or entry.get("sql", ""),
-        gain=entry.get("gain", ""),
+        gain=Gain(**entry["gain"], script=_GAINS) if "gain" in entry else None,
         source=f"{_DOCUMENTATION}{entry['page']}.html#{entry['anchor']}",
     )
