@@ -133,11 +133,12 @@ def test_memory_of_backends_is_measured_where_we_may_look(dsn):
 def test_command_answers_from_the_error_where_no_slot_is_left(howdah, make_role):
     plain = make_role("none", "CONNECTION LIMIT 0")
 
-    done = howdah("connections", "--dsn", plain)
+    for words in ([], ["limit", "300"], ["plan", "--nodes", "3"], ["--watch"]):
+        done = howdah("connections", *words, "--dsn", plain)
 
-    assert done.returncode == 3
-    assert "ALTER ROLE" in done.stdout
-    assert "53300" in done.stdout
+        assert done.returncode == 3
+        assert "ALTER ROLE" in done.stdout
+        assert "53300" in done.stdout
 
 
 def test_json_has_what_the_table_has(howdah):

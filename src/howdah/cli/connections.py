@@ -81,7 +81,6 @@ def limit(
     as_json: bool,
 ) -> None:
     """Say how many connections this host affords, and whether it affords N; set it with --apply."""
-    from howdah import pg
     from howdah.connections.limit import facts, plan_limit
     from howdah.errors import Refused, UsageError
     from howdah.server.change import Change, plan_change
@@ -91,7 +90,8 @@ def limit(
             "--apply needs the new limit.",
             next_step="Write it: howdah connections limit 300 --apply",
         )
-    with pg.connect(options.chosen(dsn, settings, alias).conninfo) as conn:
+    conninfo = options.chosen(dsn, settings, alias).conninfo
+    with slots.connected(conninfo, as_json=as_json) as conn:
         found = facts(conn, ram_bytes=options.size(ram), cores=cores)
         if found is None:
             raise UsageError(
@@ -159,7 +159,9 @@ def plan(
     from howdah.connections.fleet import plan_fleet
 
     fleet = fleet_view.fleet_from(nodes, processes, threads, pool, settings, alias)
-    host, port, database, available = fleet_view.target(max_connections, dsn, settings, alias)
+    host, port, database, available = fleet_view.target(
+        max_connections, dsn, settings, alias, as_json=as_json
+    )
     found = plan_fleet(fleet, available, kept=keep)
     fleet_view.show_fleet(found, host=host, port=port, database=database, as_json=as_json)
     if found.verdict != "fits":

@@ -48,16 +48,21 @@ def fleet_from(
 
 
 def target(
-    max_connections: int | None, dsn: str | None, settings: str | None, alias: str | None
+    max_connections: int | None,
+    dsn: str | None,
+    settings: str | None,
+    alias: str | None,
+    *,
+    as_json: bool,
 ) -> tuple[str, int, str, int]:
     """Return host, port, database, and the slots of the role to plan with."""
     if max_connections is not None:
         return "127.0.0.1", 5432, "app", max_connections
-    from howdah import pg
-    from howdah.cli import options
+    from howdah.cli import options, slots
     from howdah.connections.usage import usage
 
-    with pg.connect(options.chosen(dsn, settings, alias).conninfo) as conn:
+    conninfo = options.chosen(dsn, settings, alias).conninfo
+    with slots.connected(conninfo, as_json=as_json) as conn:
         found = usage(conn).slots
         return conn.info.host, conn.info.port, found.database, found.plannable
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from howdah.connections.text import refusal_lines, table, usage_lines, usage_object
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from howdah.connections.limit import Check, LimitPlan
     from howdah.connections.refusal import Refusal
     from howdah.connections.usage import Usage
 
-__all__ = ["show_limit", "show_refusal", "show_usage"]
+__all__ = ["connected", "show_limit", "show_refusal", "show_usage"]
 
+_FINDINGS = 3
 _MIB = 1 << 20
 
 
@@ -36,6 +41,25 @@ def show_refusal(found: Refusal, *, as_json: bool) -> None:
         return
     for line in refusal_lines(found):
         click.echo(line)
+
+
+@contextmanager
+def connected(conninfo: str, *, as_json: bool) -> Generator[Connection[Any]]:
+    """Connect; where no slot is left for the role, say which limit it was and exit with 3."""
+    from howdah import pg
+    from howdah.connections.refusal import NO_SLOT, refusal
+    from howdah.errors import NoDatabase
+
+    try:
+        conn = pg.open_connection(conninfo, application_name="howdah connections")
+    except NoDatabase:
+        refused = refusal(conninfo)
+        if refused is None or refused.sqlstate != NO_SLOT:
+            raise
+        show_refusal(refused, as_json=as_json)
+        raise click.exceptions.Exit(_FINDINGS) from None
+    with conn:
+        yield conn
 
 
 def show_limit(plan: LimitPlan, *, applies: bool = False, as_json: bool) -> None:
