@@ -400,7 +400,13 @@ def test_plain_roles_share_a_budget_that_is_granted_to_them(server, dsn, ask):
         assert "--grant howdah_one" in (caught.value.next_step or "")
 
         with psycopg.connect(dsn, autocommit=True) as conn:
-            registry.set_limit(conn, "etl", 60, ["howdah_one", "howdah_two"])
+            registry.set_limit(conn, "etl", 60, ["howdah_one"])
+            with (
+                psycopg.connect(as_role["howdah_two"], autocommit=True) as other,
+                pytest.raises(Refused, match="role howdah_two may not use the budgets"),
+            ):
+                registry.budgets(other)
+            registry.set_limit(conn, "etl", 60, ["howdah_two"])
         one = howdah.Budget("etl", dsn=as_role["howdah_one"])
         two = howdah.Budget("etl", dsn=as_role["howdah_two"])
         with one.reserve(40), pytest.raises(howdah.BudgetTimeout, match="40 by process"):

@@ -107,6 +107,14 @@ def test_fleet_fits_or_what_does_is_told(fleet, slots, verdict, fitting):
     assert (plan.verdict, plan.fitting_pool) == (verdict, fitting)
 
 
+def test_limit_that_is_named_has_a_connection_for_every_thread():
+    fleet = Fleet(12, 4, 8, 10, 20)
+    needed = plan_fleet(fleet, 97, reserved=3).needed_limit
+
+    assert plan_fleet(fleet, needed - 3).fitting_pool == fleet.threads
+    assert plan_fleet(fleet, needed - 4).fitting_pool == fleet.threads - 1
+
+
 @pytest.mark.parametrize("poolers", [1, 12])
 def test_pgbouncer_never_takes_more_slots_than_there_are(poolers):
     plan = plan_fleet(Fleet(12, 4, 8, 10, 20), 97)

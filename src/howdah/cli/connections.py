@@ -96,7 +96,8 @@ def limit(
         if found is None:
             raise UsageError(
                 "The server's host cannot be looked at from here.",
-                next_step="Say what it has: --ram 16GB --cores 4",
+                next_step="Say what it has: --ram 16GB --cores 4. On the server's own host, "
+                "connect as a superuser or a member of pg_monitor.",
             )
         plan = plan_limit(found, wish, active=active, padding_bytes=options.size(padding))
         if not (as_json and do_apply):
@@ -159,10 +160,10 @@ def plan(
     from howdah.connections.fleet import plan_fleet
 
     fleet = fleet_view.fleet_from(nodes, processes, threads, pool, settings, alias)
-    host, port, database, available = fleet_view.target(
+    host, port, database, available, reserved = fleet_view.target(
         max_connections, dsn, settings, alias, as_json=as_json
     )
-    found = plan_fleet(fleet, available, kept=keep)
+    found = plan_fleet(fleet, available, kept=keep, reserved=reserved)
     fleet_view.show_fleet(found, host=host, port=port, database=database, as_json=as_json)
     if found.verdict != "fits":
         raise click.exceptions.Exit(_FINDINGS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fleet_from", "show_fleet", "target"]
 
+_USUALLY_RESERVED = 3
 _VERSION = re.compile(r"PgBouncer (\d+)\.(\d+)")
 
 
@@ -54,17 +55,18 @@ def target(
     alias: str | None,
     *,
     as_json: bool,
-) -> tuple[str, int, str, int]:
-    """Return host, port, database, and the slots of the role to plan with."""
+) -> tuple[str, int, str, int, int]:
+    """Return host, port, database, the slots of the role to plan with, and those of others."""
     if max_connections is not None:
-        return "127.0.0.1", 5432, "app", max_connections
+        return "127.0.0.1", 5432, "app", max_connections, _USUALLY_RESERVED
     from howdah.cli import options, slots
     from howdah.connections.usage import usage
 
     conninfo = options.chosen(dsn, settings, alias).conninfo
     with slots.connected(conninfo, as_json=as_json) as conn:
         found = usage(conn).slots
-        return conn.info.host, conn.info.port, found.database, found.plannable
+        reserved = found.limit - found.ordinary
+        return conn.info.host, conn.info.port, found.database, found.plannable, reserved
 
 
 def show_fleet(plan: FleetPlan, *, host: str, port: int, database: str, as_json: bool) -> None:
@@ -128,7 +130,7 @@ def _smaller(plan: FleetPlan) -> list[str]:
     return [
         f"it does not fit as it is; pools of at most {plan.fitting_pool} a process do",
         (
-            "howdah.Pool takes that size by itself where the environment has "
+            "howdah.Pool takes a size that fits by itself where the environment has "
             f"HOWDAH_NODES={plan.fleet.nodes} HOWDAH_PROCESSES={plan.fleet.processes} "
             f"HOWDAH_THREADS={plan.fleet.threads}"
         ),
@@ -140,13 +142,17 @@ def _smaller(plan: FleetPlan) -> list[str]:
 
 
 def _pooler(plan: FleetPlan) -> list[str]:
-    largest = f"pools of {plan.fitting_pool}" if plan.fitting_pool else "not even pools of 1"
-    needed = plan.useful + plan.kept
+    first = "it does not fit, not even with pools of 1 a process;"
+    if plan.fitting_pool:
+        first = (
+            f"it does not fit, and pools of {plan.fitting_pool} a process would leave threads "
+            "without a connection;"
+        )
     return [
-        f"it does not fit, and {largest} a process would leave threads without a connection;",
+        first,
         (
             f"a pooler is due (below), or a Budget of {plan.available} in which nodes wait their "
-            f"turn, or more slots: howdah connections limit {needed}"
+            f"turn, or more slots: howdah connections limit {plan.needed_limit}"
         ),
     ]
 

@@ -159,9 +159,9 @@ def budgets(conn: Connection[Any], names: Sequence[str] | None = None) -> list[B
     Raises:
         Refused: The role may not see them.
     """
-    if not _installed(conn):
-        return []
     with arbiter.privileged(conn):
+        if not _installed(conn):
+            return []
         rows = conn.execute(_BUDGETS).fetchall()
         return [_use(conn, *row) for row in rows if names is None or row[0] in names]
 

@@ -81,6 +81,7 @@ class FleetPlan:
             still has a connection, or the least pool asked for; "pooler" where
             not even that fits.
         server_side: Connections that a pooler would hold to the server.
+        reserved: Slots of max_connections that are for others.
     """
 
     fleet: Fleet
@@ -93,15 +94,22 @@ class FleetPlan:
     fitting_pool: int
     verdict: Verdict
     server_side: int
+    reserved: int = 0
+
+    @property
+    def needed_limit(self) -> int:
+        """The max_connections with which every thread of the fleet has a connection."""
+        return self.useful + self.kept + self.reserved
 
 
-def plan_fleet(fleet: Fleet, slots: int, *, kept: int = KEPT) -> FleetPlan:
+def plan_fleet(fleet: Fleet, slots: int, *, kept: int = KEPT, reserved: int = 0) -> FleetPlan:
     """Work out whether a fleet fits.
 
     Args:
         fleet: The nodes and their pools.
         slots: For the role: max_connections less both reserves, or its own limit.
         kept: How many stay free.
+        reserved: Slots of max_connections beyond `slots`.
 
     Raises:
         UsageError: A number is less than 1, or the pool's are in the wrong order.
@@ -133,6 +141,7 @@ def plan_fleet(fleet: Fleet, slots: int, *, kept: int = KEPT) -> FleetPlan:
         fitting_pool=min(fitting, fleet.pool_max),
         verdict=verdict,
         server_side=min(available, fleet.processes_in_all * fleet.useful_max),
+        reserved=reserved,
     )
 
 
