@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -298,3 +299,16 @@ def test_long_texts_are_compressed_by_lz4_unless_something_else_was_chosen(
     howdah.load([tmp_path], dsn=dsn)
 
     assert ask("SELECT pg_column_compression(attributes) FROM documents") == [chosen or "lz4"]
+
+
+def test_threads_of_one_program_load_at_the_same_time(dsn, ask, tmp_path):
+    paths = [write_ndjson(tmp_path / f"{n}.ndjson", 300, start=300 * n) for n in range(24)]
+
+    def load(path):
+        return howdah.load([path], dsn=dsn, workers=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(load, paths))
+
+    assert [(report.sources, report.records) for report in reports] == [(1, 300)] * 24
+    assert ask("SELECT count(*), count(DISTINCT attributes->'n') FROM documents") == [(7200, 7200)]

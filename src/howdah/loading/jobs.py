@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -58,11 +59,11 @@ def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
 
 
 def run_here(job: Job, say: Callable[[Event], None]) -> Outcome:
-    """Do a job in this process, and leave no connection behind; see `run`."""
+    """Do a job in this thread, and leave no connection of it behind; see `run`."""
     try:
         return run(job, say)
     finally:
-        for key in [key for key in _connections if key[0] == os.getpid()]:
+        for key in [key for key in list(_connections) if key[0] == _whose()]:
             _connections.pop(key).close()
 
 
@@ -142,7 +143,12 @@ def _connected(job: Job, patience: Patience, doing: str) -> Connection[Any]:
             patience.bear(exc, doing)
 
 
-_connections: dict[tuple[int, str, Limits, bool, int], Connection[Any]] = {}
+_connections: dict[tuple[tuple[int, int], str, Limits, bool, int], Connection[Any]] = {}
+
+
+def _whose() -> tuple[int, int]:
+    """Return whose a connection is: a forked process must not use its parent's, nor a thread's."""
+    return os.getpid(), threading.get_ident()
 
 
 # Long texts are compressed by the server: pglz takes several times as long as lz4, for about
@@ -156,11 +162,10 @@ _COMPRESS_QUICKLY = """
 
 
 def connection(job: Job) -> Connection[Any]:
-    """Return this process's connection: its first job opens it, and the first after a loss."""
+    """Return this thread's connection: its first job opens it, and the first after a loss."""
     columns, limits = job.load.target.columns, job.load.limits
     ordered = columns is not None and columns.merges
-    # A forked process must not use its parent's.
-    key = (os.getpid(), job.conninfo, limits, ordered, job.load.target.oid)
+    key = (_whose(), job.conninfo, limits, ordered, job.load.target.oid)
     conn = _connections.get(key)
     if conn is None or conn.closed:
         conn = open_session(job.conninfo, limits)
