@@ -77,6 +77,7 @@ bench:
 	$(PYTHON) bench/pools.py
 	$(PYTHON) bench/connections.py
 	$(PYTHON) bench/rebuild.py
+	$(PYTHON) bench/rebuild_large.py
 	$(PYTHON) bench/orm.py
 
 clean:

@@ -57,7 +57,12 @@ def build(
         tell: Takes each step, for people.
     """
     names = {alias: made[one.name] for one in todo for alias in one.database.aliases}
-    with pointed_at(names, [one.database for one in todo]):
+    # A migration that looks into another database is to find the new one there.
+    kept = {alias: one.kept for one in plan.databases if one.kept for alias in one.database.aliases}
+    with (
+        pointed_at(names, [one.database for one in todo]),
+        pointed_at(kept, [one.database for one in plan.databases], is_read_only=True),
+    ):
         fill(plan, tuple(names), tell)
 
 

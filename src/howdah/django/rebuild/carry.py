@@ -40,6 +40,16 @@ _SETVAL = """
     SELECT count(setval(format('%%I.%%I', s.schema, s.name)::regclass, s.value))
       FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS s(schema, name, value)
 """
+_NOTE = """
+    INSERT INTO {0} (app, name, applied)
+    SELECT g.app, g.name, now() FROM unnest(%s::text[], %s::text[]) AS g(app, name)
+     WHERE NOT EXISTS (SELECT FROM {0} AS m WHERE m.app = g.app AND m.name = g.name)
+"""
+_FORGET = """
+    DELETE FROM {} AS m
+     WHERE NOT EXISTS (SELECT FROM unnest(%s::text[], %s::text[]) AS g(app, name)
+                        WHERE m.app = g.app AND m.name = g.name)
+"""
 _ANALYZE_FROM_ROWS = 1_000
 
 
@@ -63,13 +73,19 @@ class _Table:
     columns: list[str]
 
 
-def carry(live: Connection[Any], built: Connection[Any], kept: Kept) -> Carried:
+def carry(
+    live: Connection[Any],
+    built: Connection[Any],
+    kept: Kept,
+    migrations: Sequence[tuple[str, str]],
+) -> Carried:
     """Make NAME__next of each schema of a built result.
 
     Args:
         live: A connection for this alone: it is left with pg_dump's settings.
         built: To the database of the result.
         kept: The result.
+        migrations: App and name of all there are now: other databases' may have changed.
     """
     with live.transaction():
         drop_next(live, kept.schemas)
@@ -77,6 +93,8 @@ def carry(live: Connection[Any], built: Connection[Any], kept: Kept) -> Carried:
         _run(live, kept.before_data)
         counts = [_copy(built, live, one) for one in _tables(built, kept)]
         _set_sequences(built, live, kept)
+        for schema in kept.schemas:
+            _note(live, names.beside(schema, names.NEXT), migrations)
         _run(live, kept.after_data)
         for schema in kept.schemas:
             waiting = names.beside(schema, names.NEXT)
@@ -142,6 +160,17 @@ def _set_sequences(built: Connection[Any], live: Connection[Any], kept: Kept) ->
     rows = built.execute(_SEQUENCES, [list(kept.schemas)]).fetchall()
     schemas = [names.beside(row[0], names.NEXT) for row in rows]
     live.execute(_SETVAL, [schemas, [row[1] for row in rows], [row[2] for row in rows]])
+
+
+def _note(live: Connection[Any], schema: str, migrations: Sequence[tuple[str, str]]) -> None:
+    """Have Django's table of migrations, if the schema holds it, name those there are."""
+    table = sql.Identifier(schema, "django_migrations")
+    found = live.execute("SELECT to_regclass(%s) IS NOT NULL", [table.as_string(live)]).fetchone()
+    if found is None or not found[0]:
+        return
+    given = [[app for app, _ in migrations], [name for _, name in migrations]]
+    live.execute(sql.SQL(_NOTE).format(table), given)
+    live.execute(sql.SQL(_FORGET).format(table), given)
 
 
 def follow(live: Connection[Any], source: str, target: str, *, is_new: bool = True) -> None:

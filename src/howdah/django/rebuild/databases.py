@@ -193,18 +193,26 @@ def assumed_role(alias: str) -> str | None:
 
 
 @contextmanager
-def pointed_at(names: dict[str, str], databases: Sequence[Database] = ()) -> Generator[None]:
+def pointed_at(
+    names: Mapping[str, str], databases: Sequence[Database] = (), *, is_read_only: bool = False
+) -> Generator[None]:
     """Have Django's aliases lead to other databases of their servers, and back in the end.
 
     Args:
         names: The database's name, by alias.
         databases: Those of the aliases, to go around poolers.
+        is_read_only: Nothing may be written there.
     """
     around = {alias: one.around for one in databases for alias in one.aliases}
     before = {alias: dict(connections[alias].settings_dict) for alias in names}
     try:
         for alias, name in names.items():
-            point(alias, {"NAME": name} | django_words(around.get(alias, {})))
+            entry: dict[str, Any] = {"NAME": name} | django_words(around.get(alias, {}))
+            if is_read_only:
+                given = before[alias].get("OPTIONS", {})
+                words = f"{given.get('options', '')} -c default_transaction_read_only=on"
+                entry["OPTIONS"] = given | {"options": words.strip()}
+            point(alias, entry)
         yield
     finally:
         for alias, entry in before.items():

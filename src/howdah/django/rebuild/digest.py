@@ -2,7 +2,9 @@
 
 Two rebuilds with one digest build the same: migration files, models, fixtures,
 routers and hooks, the settings that reach the database, the versions of
-everything. What a migration reads from elsewhere (the clock, the network, a
+everything. Apps that reach neither the database's tables nor their migrations
+count only by the names of their models, where content types and permissions are
+made of them. What a migration reads from elsewhere (the clock, the network, a
 module outside its package) is not in it; `--fresh` builds anew.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ import howdah
 from howdah.django.rebuild.databases import Database
 from howdah.django.rebuild.fixtures import fixture_files
 from howdah.django.rebuild.options import Options
+from howdah.django.rebuild.reach import deciding_apps
 from howdah.django.rebuild.rules import Rules
 
 _SETTINGS = (
@@ -47,7 +50,11 @@ _SETTINGS = (
 
 
 def digest_of(
-    database: Database, options: Options, rules: Rules, extensions: Iterable[tuple[str, ...]]
+    database: Database,
+    options: Options,
+    rules: Rules,
+    extensions: Iterable[tuple[str, ...]],
+    loader: MigrationLoader,
 ) -> str:
     """Return the digest of what a rebuild of the database would build, as 64 hex digits."""
     digest = hashlib.sha256()
@@ -68,11 +75,15 @@ def digest_of(
             "rules": [rules.fixtures, rules.before_sql, rules.after_sql, rules.after],
         },
     )
-    for files in (_migration_files(), _routers(), _hook(rules), _fixtures(database, rules)):
+    deciding = deciding_apps(database, loader)
+    for files in (_migration_files(deciding), _routers(), _hook(rules), _fixtures(database, rules)):
         for path in files:
             digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     for model in apps.get_models(include_auto_created=True):
-        _add(digest, _state(ModelState.from_model(model)))
+        if options.migrations == "from models" or model._meta.app_label in deciding:
+            _add(digest, _state(ModelState.from_model(model)))
+        elif "contenttypes" in deciding:
+            _add(digest, _names(model))
     return digest.hexdigest()
 
 
@@ -102,6 +113,12 @@ def _state(model: ModelState) -> list[object]:
     return [model.app_label, model.name, fields, str(model.options), str(model.bases)]
 
 
+def _names(model: Any) -> list[object]:
+    """Return what Django notes of a model in content types and permissions."""
+    meta = model._meta
+    return [meta.label, meta.verbose_name_raw, meta.default_permissions, meta.permissions]
+
+
 def _field(field: Any) -> str:
     try:
         return str(MigrationWriter.serialize(field)[0])
@@ -109,8 +126,10 @@ def _field(field: Any) -> str:
         return str(field.deconstruct()[1:3])
 
 
-def _migration_files() -> Iterable[Path]:
+def _migration_files(labels: Container[str]) -> Iterable[Path]:
     for config in apps.get_app_configs():
+        if config.label not in labels:
+            continue
         folder = migrations_folder(config.label)
         if folder is not None:
             yield from sorted(

@@ -24,6 +24,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ModelState, ProjectState
 
+from howdah.django.rebuild.reach import is_in
 from howdah.errors import HowdahError
 
 # These change the state only, or look at the state after them and not before.
@@ -64,22 +65,9 @@ def load_steps(aliases: Iterable[str]) -> tuple[MigrationLoader, list[Step]]:
     for leaf in loader.graph.leaf_nodes():
         for key in loader.graph.forwards_plan(leaf):
             if key not in steps:
-                allowed = [alias for alias in aliases if _is_in(alias, key[0])]
+                allowed = [alias for alias in aliases if is_in(alias, key[0])]
                 steps[key] = Step(loader.graph.nodes[key], tuple(allowed))
     return loader, list(steps.values())
-
-
-def _is_in(alias: str, label: str) -> bool:
-    """Say whether an alias holds tables of an app.
-
-    A router may let an app be migrated through several aliases of one database:
-    then the models say through which one.
-    """
-    if not router.allow_migrate(alias, label):
-        return False
-    config = apps.get_app_config(label)
-    models = list(config.get_models())
-    return not models or any(router.allow_migrate_model(alias, model) for model in models)
 
 
 def migrate(

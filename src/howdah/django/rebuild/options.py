@@ -14,7 +14,8 @@ class Options:
 
     Attributes:
         databases: Aliases; empty: all.
-        apps: With "remade": labels of apps; empty: all of the project's.
+        apps: Only databases that hold one of these; with "remade": only their migrations are
+            written anew. Empty: all.
         allow: Databases named as disposable, in full.
         migrations: Where the tables come from.
         drop_migrations: With "remade": labels of apps whose hand-written migrations may go.
@@ -57,7 +58,12 @@ class Flag:
 FLAGS = (
     Flag("--plan", "Print what would be done, and stop."),
     Flag("--database", "Only the database of this alias.", "ALIAS", many=True),
-    Flag("--app", "With --remake-migrations: only this app.", "LABEL", many=True),
+    Flag(
+        "--app",
+        "Only the databases of this app; with --remake-migrations: only its migrations.",
+        "LABEL",
+        many=True,
+    ),
     Flag("--allow", "Name a database that may be rebuilt, in full.", "NAME", many=True),
     Flag("--remake-migrations", "Write the project's own migrations anew, as one for each app."),
     Flag(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.apps import apps
 from django.conf import settings
+from django.db.migrations.loader import MigrationLoader
 from psycopg import Connection
 
 from howdah import pg
@@ -16,6 +18,7 @@ from howdah.django.rebuild.digest import digest_of, migrations_folder
 from howdah.django.rebuild.drift import Drift, find_drift
 from howdah.django.rebuild.installed import Extension
 from howdah.django.rebuild.options import Options
+from howdah.django.rebuild.reach import has_tables, migration_names
 from howdah.django.rebuild.room import Room, room
 from howdah.django.rebuild.rules import Rules, rules_of
 from howdah.errors import UsageError
@@ -99,6 +102,7 @@ class RebuildPlan:
         databases: Physical ones, in the order of the settings.
         migrations: Where the tables come from.
         keep_old: How many replaced generations stay.
+        migration_names: App and name of each migration, for Django's table of them.
         drift: Apps whose models are ahead of their migrations, where these make the tables.
     """
 
@@ -107,6 +111,7 @@ class RebuildPlan:
     rules: Rules
     keep_old: int
     drift: tuple[Drift, ...]
+    migration_names: tuple[tuple[str, str], ...]
 
 
 _TABLES = """
@@ -136,7 +141,9 @@ def plan_rebuild(
         NoDatabase: A server does not let us in.
     """
     rules = project_rules() if rules is None else rules
-    found = [_plan(one, options, rules) for one in find_databases(options.databases)]
+    loader = MigrationLoader(None)
+    databases = _chosen(find_databases(options.databases), options)
+    found = [_plan(one, options, rules, loader) for one in databases]
     if not found:
         raise UsageError(
             "DATABASES has no alias on PostgreSQL.",
@@ -144,7 +151,8 @@ def plan_rebuild(
         )
     keep_old = rules.keep_old if options.keep_old is None else options.keep_old
     drift = find_drift() if with_drift and options.migrations != "from models" else ()
-    return RebuildPlan(tuple(found), options, rules, keep_old, drift)
+    names = tuple(migration_names(loader))
+    return RebuildPlan(tuple(found), options, rules, keep_old, drift, names)
 
 
 def project_rules() -> Rules:
@@ -152,7 +160,22 @@ def project_rules() -> Rules:
     return rules_of(getattr(settings, "HOWDAH", {}))
 
 
-def _plan(database: Database, options: Options, rules: Rules) -> DatabasePlan:
+def _chosen(databases: Sequence[Database], options: Options) -> list[Database]:
+    """Return the databases that hold one of the apps asked for; all where none is."""
+    labels = {config.label for config in apps.get_app_configs()}
+    if unknown := sorted(set(options.apps) - labels):
+        raise UsageError(
+            f"The project has no app {unknown[0]!r}.",
+            next_step=f"Choose one of: {', '.join(sorted(labels))}.",
+        )
+    if not options.apps or options.migrations == "remade":
+        return list(databases)
+    return [one for one in databases if any(has_tables(one, label) for label in options.apps)]
+
+
+def _plan(
+    database: Database, options: Options, rules: Rules, loader: MigrationLoader
+) -> DatabasePlan:
     homes = [one for one in layout.homes(database) if one.schema not in rules.keep_schemas]
     schemas = tuple(dict.fromkeys((*layout.schemas(homes), *rules.schemas)))
     with connect(database.dsn.conninfo, database.aliases[0]) as conn:
@@ -161,7 +184,11 @@ def _plan(database: Database, options: Options, rules: Rules) -> DatabasePlan:
         tables = tuple(_tables(conn, schemas, known))
         shared = installed.shared_schemas(conn, schemas, database)
         digest = digest_of(
-            database, options, rules, [(e.name, e.schema, e.version) for e in extensions]
+            database,
+            options,
+            rules,
+            [(e.name, e.schema, e.version) for e in extensions],
+            loader,
         )
         kept = None if options.fresh else store.find(conn, digest)
         needed = _room(conn, database, tables, kept)

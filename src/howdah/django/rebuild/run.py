@@ -82,7 +82,7 @@ def _aside(
     try:
         with clock.step("carry over"), ThreadPoolExecutor(len(plans)) as threads:
             # All of them are ready before the first one changes.
-            done = threads.map(lambda one: _carry(one, results[one.name]), plans)
+            done = threads.map(lambda one: _carry(plan, one, results[one.name]), plans)
             carried = dict(zip(results, done, strict=True))
         with clock.step("swap"):
             notes = _swap_all(plan, plans, results, live, stack)
@@ -146,14 +146,14 @@ def _built(
     return {one.name: results[one.name] for one in plans}
 
 
-def _carry(one: DatabasePlan, kept: Kept) -> Carried:
+def _carry(plan: RebuildPlan, one: DatabasePlan, kept: Kept) -> Carried:
     database, alias = one.database, one.database.aliases[0]
     with (
         connect(database.conninfo(), alias) as conn,
         connect(database.conninfo(kept.database), alias) as built,
         pg.explained(f"carry the result over into {one.name}"),
     ):
-        return carry.carry(conn, built, kept)
+        return carry.carry(conn, built, kept, plan.migration_names)
 
 
 def _swap_all(
