@@ -111,7 +111,7 @@ class RebuildPlan:
     rules: Rules
     keep_old: int
     drift: tuple[Drift, ...]
-    migration_names: tuple[tuple[str, str], ...]
+    migration_names: tuple[tuple[str, str], ...] = ()
 
 
 _TABLES = """
