@@ -137,3 +137,12 @@ def test_a_mapping_that_makes_no_sense_is_refused(project):
     assert "is to be an alias of DATABASES" in project.manage("check", code=1)
     project.settings(apps=["one"], howdah={"DATABASES": {"one": "nowhere"}})
     assert "names the alias 'nowhere'" in project.manage("check", code=1)
+
+
+def test_two_models_on_one_table_however_each_spells_it(project):
+    project.settings(apps=["one", "two"], howdah=ONE)
+    project.app("one", PLAIN.format(table="thing"))
+    project.app("two", PLAIN.format(table='"first"."thing"'))
+    assert "models.E028" in project.manage("check", code=1)
+    project.app("two", PLAIN.format(table="second.thing"))
+    assert "no issues" in project.manage("check")
