@@ -22,12 +22,14 @@ that names a subclass of `Reader`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any, BinaryIO, TypeAlias
 
 from howdah.errors import UsageError
@@ -58,13 +60,15 @@ HEAD_BYTES = 65_536
 """How much of a source a reader sees before it is chosen, in bytes."""
 
 # Of two that are equally sure of a source, the first one reads it.
-_BUILT_IN = (
+_OF_LINES = (
     "howdah.loading.readers.fixedwidth:FixedWidth",
     "howdah.loading.readers.accesslog:AccessLog",
     "howdah.loading.readers.geojson:GeoJSONSeq",
     "howdah.loading.readers.geojson:GeoJSON",
     "howdah.loading.readers.lines:NDJSON",
     "howdah.loading.readers.lines:CSV",
+)
+_OTHERS = (
     "howdah.loading.readers.jsontext:JSON",
     "howdah.loading.readers.tables:Spreadsheet",
     "howdah.loading.readers.columnar:Parquet",
@@ -238,38 +242,54 @@ class SplittingReader(Reader):
 
 
 @cache
-def _registry() -> tuple[Reader, ...]:
-    """Return every reader: those of third parties first, so that they win a tie."""
-    readers: list[Reader] = [point.load()() for point in entry_points(group="howdah.readers")]
-    for target in _BUILT_IN:
-        module, _, name = target.partition(":")
-        readers.append(getattr(import_module(module), name)())
-    return tuple(readers)
+def _third_parties() -> tuple[Reader, ...]:
+    return tuple(point.load()() for point in entry_points(group="howdah.readers"))
+
+
+@cache
+def _built_in(targets: tuple[str, ...]) -> tuple[Reader, ...]:
+    named = (target.split(":") for target in targets)
+    return tuple(getattr(import_module(module), name)() for module, name in named)
+
+
+def _registry() -> Iterator[tuple[Reader, ...]]:
+    """Yield the readers, imported when their turn comes: third parties' first, to win a tie."""
+    yield (*_third_parties(), *_built_in(_OF_LINES))
+    yield _built_in(_OTHERS)
 
 
 _DEFAULT = ReaderOptions()
 
 
-@cache
-def _readers(options: ReaderOptions) -> tuple[Reader, ...]:
-    return tuple(reader.with_options(options) for reader in _registry())
+@lru_cache(maxsize=8)  # asked for each source
+def _configured(
+    readers: tuple[Reader, ...], options: ReaderOptions
+) -> tuple[tuple[Reader, bool, bool], ...]:
+    """Return readers that do as the options say: each, whether it reads texts, and takes them."""
+    given = _given(options)
+    told = [reader.with_options(options) for reader in readers]
+    return tuple((one, one.text, given <= one.takes) for one in told)
 
 
-@lru_cache(maxsize=4)  # asked for each source
-def _choice(options: ReaderOptions) -> tuple[frozenset[str], tuple[tuple[Reader, bool, bool], ...]]:
-    """Return which options are given; and each reader, whether it reads texts, and takes them."""
-    given = options.given()
-    return given, tuple((one, one.text, given <= one.takes) for one in _readers(options))
+@lru_cache(maxsize=4)
+def _given(options: ReaderOptions) -> frozenset[str]:
+    return options.given()
+
+
+def _readers(options: ReaderOptions) -> Iterator[tuple[Reader, bool, bool]]:
+    for readers in _registry():
+        yield from _configured(readers, options)
 
 
 def load_readers() -> None:
     """Import every reader now: a process that is about to fork workers does it once for all."""
-    _registry()
+    deque(_registry(), maxlen=0)
 
 
 def check_format(options: ReaderOptions) -> None:
     """Raise UsageError where the options name a reader that there is not."""
-    known = sorted({reader.name for reader in _registry()} if options.format else ())
+    all_readers = chain.from_iterable(_registry())
+    known = sorted({reader.name for reader in all_readers} if options.format else ())
     if options.format and options.format not in known:
         raise UsageError(
             f"There is no reader {options.format!r} for --format.",
@@ -291,15 +311,17 @@ def reader_for(
     Raises:
         UnreadableSource: The reader does not take an option that is given.
     """
-    given, readers = _choice(options)
+    given = _given(options)
     binary = head.data.startswith(_BINARY) or head.data[4:8] == b"ftyp"
     best, surest = None, (Match.NO, False)
-    for reader, text, takes in readers:
+    for reader, text, takes in _readers(options):
         if binary and text:
             continue
         match = reader.recognise(head)
         if match and (match, takes) > surest:
             best, surest = reader, (match, takes)
+            if surest == (Match.CERTAIN, True):
+                break  # none can be surer: those that come after it need no import
     if options.format and (best is not None or not archive):
         best = reader_named(options.format, options)
     if best is not None and (other := sorted(given - best.takes)):
@@ -311,4 +333,7 @@ def reader_for(
 
 def reader_named(name: str, options: ReaderOptions = _DEFAULT) -> Reader:
     """Return the reader of that name; raises KeyError where there is none."""
-    return {reader.name: reader for reader in reversed(_readers(options))}[name]
+    for reader, _, _ in _readers(options):
+        if reader.name == name:
+            return reader
+    raise KeyError(name)
