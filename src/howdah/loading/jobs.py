@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -20,9 +21,10 @@ from howdah.loading.report import Event, Outcome
 from howdah.loading.retrying import Patience, ends_session, passing_cause, reason_of
 from howdah.loading.session import open_session
 from howdah.loading.sources import STANDARD_INPUT
+from howdah.loading.target import Load
 from howdah.loading.work import FilesJob, Job, RangeJob, load_files, load_range
 
-__all__ = ["cannot_be_read_again", "run", "run_here", "run_stream"]
+__all__ = ["cannot_be_read_again", "connect_early", "run", "run_here", "run_stream"]
 
 
 def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
@@ -163,12 +165,25 @@ _COMPRESS_QUICKLY = """
 
 def connection(job: Job) -> Connection[Any]:
     """Return this thread's connection: its first job opens it, and the first after a loss."""
-    columns, limits = job.load.target.columns, job.load.limits
+    return _connection(job.conninfo, job.load)
+
+
+def connect_early(conninfo: str, load: Load) -> None:
+    """Open a worker's connection while its first job is being cut.
+
+    Where that fails, the job tries again, and says why it waits.
+    """
+    with suppress(psycopg.Error, HowdahError):
+        _connection(conninfo, load)
+
+
+def _connection(conninfo: str, load: Load) -> Connection[Any]:
+    columns, limits = load.target.columns, load.limits
     ordered = columns is not None and columns.merges
-    key = (_whose(), job.conninfo, limits, ordered, job.load.target.oid)
+    key = (_whose(), conninfo, limits, ordered, load.target.oid)
     conn = _connections.get(key)
     if conn is None or conn.closed:
-        conn = open_session(job.conninfo, limits)
+        conn = open_session(conninfo, limits)
         # A crash of the server may then lose the last commits, rows and ledger
         # together. The load then finds that they are missing (session.py). Else a
         # worker sleeps while a chunk of WAL reaches the disk.
@@ -176,7 +191,7 @@ def connection(job: Job) -> Connection[Any]:
             conn.execute("SET synchronous_commit = off")
         conn.execute(_COMPRESS_QUICKLY)
         try:
-            aside.hold(conn, job.load.target)
+            aside.hold(conn, load.target)
         except BaseException:
             conn.close()
             raise
@@ -189,8 +204,9 @@ def _keep_freed_memory() -> None:
     """Have glibc keep what each batch frees for the next one, a sixth of this process's time.
 
     It gives memory back to the kernel above a threshold, which it raises to twice
-    the size of the largest block that was ever freed; this one is never touched.
+    the size of the largest block that was ever freed; this one is never touched, as
+    `bytes` asks for zeroed memory, where `bytearray` writes the zeros.
 
     Source: mallopt(3), M_MMAP_THRESHOLD.
     """
-    bytearray(24 << 20)  # glibc looks at blocks of up to 32 MiB
+    bytes(24 << 20)  # glibc looks at blocks of up to 32 MiB

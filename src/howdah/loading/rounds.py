@@ -9,19 +9,27 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, groupby
 from typing import Any, TypeVar
 
 from psycopg import Connection
 
-from howdah.errors import HowdahError, Refused
-from howdah.loading import closing, indexes, ledger, rejects, replacing
+from howdah.errors import HowdahError
+from howdah.loading import closing, indexes, ledger, rejects
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, cut
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
-from howdah.loading.jobs import cannot_be_read_again, run, run_here, run_stream
+from howdah.loading.jobs import (
+    cannot_be_read_again,
+    connect_early,
+    run,
+    run_here,
+    run_stream,
+)
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.readers import ReaderOptions, SplittingReader, UnreadableSource, load_readers
 from howdah.loading.rejectlimit import RejectLimit
@@ -31,6 +39,7 @@ from howdah.loading.session import Session
 from howdah.loading.sources import SourceFile
 from howdah.loading.taken import Taken
 from howdah.loading.target import Load, Target
+from howdah.loading.unfinished import without_finished
 from howdah.loading.watch import Reading
 from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
 
@@ -52,39 +61,6 @@ added, since a worker that waits for the server does not hang. The worker is the
 killed, the files are tried one by one, and the one that hangs becomes a reject; of
 an archive, the member that does.
 """
-
-
-def _without_finished(
-    conn: Connection[Any], load: Load, files: list[SourceFile]
-) -> tuple[list[SourceFile], int]:
-    """Return the files to load, and how many sources need no loading."""
-    ledger.forget_if_emptied(conn, load.target)
-    known = ledger.finished(conn, load, [file.name for file in files])
-    todo, skipped = [], 0
-    for file in files:
-        before = known.get(file.name)
-        if before is not None and (before.ours or before.fingerprint == file.fingerprint):
-            skipped += before.sources
-        else:
-            todo.append(file)
-    if load.target.columns is not None and not load.target.columns.merges:
-        _refuse_second_content(conn, load, todo)
-    return todo, skipped
-
-
-def _refuse_second_content(conn: Connection[Any], load: Load, files: list[SourceFile]) -> None:
-    """Refuse sources that a table of others' columns has an earlier content of.
-
-    Raises:
-        Refused: No column tells which of the table's rows are a source's old ones.
-    """
-    names = ledger.other_contents(conn, load, [(file.name, file.fingerprint) for file in files])
-    if names:
-        raise Refused(
-            f"{names[0]} is in {load.target} already, with other content or as a whole, and no "
-            "column tells which rows are its old ones.",
-            next_step="Load with --replace or --truncate, or with --key and --on-conflict update.",
-        )
 
 
 @dataclass(slots=True)
@@ -115,6 +91,7 @@ class Rounds:
         self._doing = f"load into {load.target}"
         self._chunks: dict[int, _Chunks] = {}  # by the id of the source in the ledger
         self._reading: dict[str, str] = {}  # which member, by the archive's name
+        self._splitters: dict[str, SplittingReader | None] = {}  # of large files, by their names
         self._outcome = Outcome()
         self._taken = Taken()
 
@@ -128,7 +105,7 @@ class Rounds:
         """
         for number in count(1):
             self._session.begin_round()
-            todo, skipped = self._call(lambda conn: _without_finished(conn, self._load, files))
+            todo, skipped = self._call(lambda conn: without_finished(conn, self._load, files))
             if number == 1:
                 size = sum(file.size_bytes for file in todo)
                 slow = tell_slowing and size >= indexes.SLOW_BYTES
@@ -138,9 +115,10 @@ class Rounds:
                 self._outcome += Outcome(skipped=skipped)
             elif todo:
                 self._count_anew(todo)
-            self._load_round(todo, workers)
-            if self._session.once(self._doing, self._close) or self._was_put_in_place():
-                break
+            with ExitStack() as ending:
+                self._load_round(todo, workers, ending)
+                if self._session.once(self._doing, self._close) or self._was_put_in_place():
+                    break
         return self._outcome
 
     def _deferrable(self, conn: Connection[Any]) -> tuple[str, ...]:
@@ -156,6 +134,8 @@ class Rounds:
         if self._replaced is None:
             note(target)
         else:
+            from howdah.loading import replacing  # which other loads do not need
+
             self._refuse_nothing(conn, self._replaced)
             replacing.put_in_place(conn, self._replaced, target, note)
 
@@ -180,7 +160,7 @@ class Rounds:
         self._session.hold(self._doing, self._load.target)
         return False
 
-    def _load_round(self, todo: list[SourceFile], workers: int) -> None:
+    def _load_round(self, todo: list[SourceFile], workers: int, ending: ExitStack) -> None:
         for stream in [file for file in todo if file.is_stream]:
             job = FilesJob(self._conninfo, self._load, (stream,))
             self._outcome += run_stream(job, self._say.and_check)
@@ -195,7 +175,7 @@ class Rounds:
             self._take(job, run_here(job, self._say))
             self._say.check()
         elif todo:
-            self._load_files(todo, workers)
+            self._load_files(todo, workers, ending)
 
     def _count_anew(self, missing: list[SourceFile]) -> None:
         """Count what is committed after a crash: what the ledger still has of this load."""
@@ -217,26 +197,37 @@ class Rounds:
         )
         self._say(self._outcome - before)
 
-    def _load_files(self, files: list[SourceFile], workers: int) -> None:
-        """Load files, none of them a stream."""
+    def _load_files(self, files: list[SourceFile], workers: int, ending: ExitStack) -> None:
+        """Load files, none of them a stream; the workers have ended when `ending` has."""
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
-        load_readers()
-        with ForkJoinPool(workers, on_event=self._hear) as pool:
-            jobs = self._jobs(files)
-            while True:
-                # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
-                while len(running) < 2 * workers:
-                    job = instead.popleft() if instead else next(jobs, None)
-                    if job is None:
-                        break
-                    running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
-                if not running:
-                    return
-                done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
-                for future in done:
-                    instead += self._after(running.pop(future), future)
-                self._say.check()
+        self._splitters = {
+            file.name: _splitter(file, self._load.options)
+            for file in files
+            if file.size_bytes > CHUNK_BYTES
+        }
+        early = None
+        if any(self._splitters.values()):
+            early = partial(connect_early, self._conninfo, self._load)
+        if len(files) > len(self._splitters) or None in self._splitters.values():
+            load_readers()
+        pool = ending.enter_context(ForkJoinPool(workers, initializer=early, on_event=self._hear))
+        jobs = self._jobs(files)
+        while True:
+            # A few jobs ahead: cutting must not hold up the workers, nor outrun them.
+            while len(running) < 2 * workers:
+                job = instead.popleft() if instead else next(jobs, None)
+                if job is None:
+                    break
+                running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
+            if not running:
+                break
+            done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
+            for future in done:
+                instead += self._after(running.pop(future), future)
+            self._say.check()
+        # They end while the ledger is closed, but before a table that they hold is renamed.
+        pool.shutdown(wait=self._replaced is not None)
 
     def _call(self, work: Callable[[Connection[Any]], T]) -> T:
         return self._session.call(self._doing, work)
@@ -258,7 +249,7 @@ class Rounds:
         )
         split: list[tuple[SourceFile, SplittingReader]] = []
         for file in large:
-            reader = _splitter(file, self._load.options)
+            reader = self._splitters[file.name]
             if reader is None:
                 yield self._files_job((file,))
             else:
