@@ -43,7 +43,6 @@ from howdah.loading.readers import (
     UnreadableSource,
     reader_for,
 )
-from howdah.loading.readers.markup import package_at
 from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, SourceFile, source_name
 from howdah.loading.unwrapping import WRAPPERS, Rejoined
@@ -55,6 +54,7 @@ _SPOOL_BYTES = 16 << 20
 """What a member may take in memory before it is spooled to disk, in bytes."""
 
 _SMALL_BYTES = 1 << 20
+_BUFFER_BYTES = 64 << 10  # a read of as much, or more, is not copied through the buffer
 _DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
@@ -129,7 +129,7 @@ def open_file(path: str) -> io.BufferedReader:
     """
     if is_url(path):
         return open_url(path)
-    return io.BufferedReader(io.FileIO(path), 1 << 18)
+    return io.BufferedReader(io.FileIO(path), _BUFFER_BYTES)
 
 
 def open_small(file: SourceFile) -> BinaryIO:
@@ -269,6 +269,8 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
     refuse_large_directory(stream.file)
+    from howdah.loading.readers.markup import package_at  # which only ZIP files need
+
     try:
         package = package_at(stream.file)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:

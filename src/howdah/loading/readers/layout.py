@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
 
@@ -83,6 +83,8 @@ def layout_of(blocks: Iterator[bytes], options: ReaderOptions = _DEFAULT) -> tup
     raise UnreadableSource("The row of column names does not end: a quote is not closed.")
 
 
+# A worker asks for each chunk of a file anew, and to find out takes 2 ms.
+@lru_cache(maxsize=2)
 def _layout_in(head: bytes, options: ReaderOptions, *, final: bool) -> Layout | None:
     """Return the layout by a source's head; None if the header reaches further."""
     mark = len(_MARK) if head.startswith(_MARK) else 0
