@@ -35,6 +35,22 @@ def test_each_record_becomes_a_row_with_its_place(dsn, ask, tmp_path):
     assert rows == [(str(path), 1, {"a": 1}, True), (str(path), 3, {"a": 2, "ünï": "cödé"}, True)]
 
 
+def test_records_of_any_length_keep_their_numbers_and_texts(dsn, ask, tmp_path):
+    """Through the blocks, and the 256 numbers, that share the beginning of a header."""
+    lengths = [0, 4_080, 4_085, 4_086, 4_087, 4_088, 4_089, 4_090, 70_000, *range(1_500)]
+    path = tmp_path / "events.ndjson"
+    path.write_text(
+        "".join(f'{{"n": {n}, "p": "{"x" * size}"}}\n' for n, size in enumerate(lengths))
+    )
+
+    howdah.load([path], dsn=dsn)
+
+    rows = ask("""
+        SELECT record, (attributes->>'n')::int, length(attributes->>'p') FROM documents ORDER BY 1
+    """)
+    assert rows == [(n + 1, n, size) for n, size in enumerate(lengths)]
+
+
 def test_table_is_made_as_documented(dsn, ask, tmp_path):
     howdah.load([write_ndjson(tmp_path / "a.ndjson", 1)], dsn=dsn)
 
