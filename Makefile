@@ -78,6 +78,7 @@ bench:
 	$(PYTHON) bench/connections.py
 	$(PYTHON) bench/rebuild.py
 	$(PYTHON) bench/rebuild_large.py
+	$(PYTHON) bench/runner.py
 	$(PYTHON) bench/orm.py
 
 clean:

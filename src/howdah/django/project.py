@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from howdah.errors import MissingExtra, UsageError
@@ -45,7 +46,20 @@ def set_up(settings: str | None = None, pythonpath: str | None = None) -> str:
             next_step="Run the command in the project's folder and in its Python environment, "
             "or add --pythonpath DIR.",
         ) from exc
+    except Exception as exc:  # it is the project's own code, and may raise anything
+        raise UsageError(
+            f"The project with the settings {module} cannot be loaded: {_where(exc)}.",
+            next_step="Mend that; 'manage.py check' shows more.",
+        ) from exc
     return module
+
+
+def _where(exc: Exception) -> str:
+    if isinstance(exc, SyntaxError):
+        return f"{exc.filename}, line {exc.lineno}: {exc.msg}"
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    text = " ".join(str(exc).split())
+    return f"{last.filename}, line {last.lineno}: {type(exc).__name__}: {text.rstrip('.')}"
 
 
 def _of_manage_py(pythonpath: str | None) -> str | None:
