@@ -51,7 +51,7 @@ def test_a_better_plan_is_kept_and_undone_to_the_exact_earlier_state(durable):
     assert outcome["waiting"] == []
     with psycopg.connect(durable.conninfo()) as conn:
         assert conn.execute("SHOW synchronous_commit").fetchone() == ("off",)
-        assert conn.execute("SHOW wal_buffers").fetchone() == ("64MB",)
+        assert conn.execute("SHOW wal_buffers").fetchone() == ("16MB",)
 
     undone = howdah("tune", "undo", "--restart")
 
