@@ -20,6 +20,7 @@ from howdah import pg
 from howdah.errors import HowdahError, NoDatabase, ServerFailed
 from howdah.server import cluster, includefile, log
 from howdah.server.account import Account, account_of, run_as
+from howdah.server.binaries import find
 from howdah.server.configuration import read, replace_file
 from howdah.server.failures import failure
 from howdah.server.runner import LocalServer, Runner
@@ -237,7 +238,9 @@ def _run(runner: Runner) -> None:
     server = runner.local
     assert server is not None  # noqa: S101 - can_restart holds
     if runner.kind == "howdah":
-        cluster.restart(server.data)
+        # With the program that runs it: HOWDAH_PG_BIN may name another one by now.
+        known = find(explicit=server.program) if server.program.exists() else None
+        cluster.restart(server.data, binaries=known)
         return
     before = log.sizes(server.data)
     account = account_of(server.data)
