@@ -91,7 +91,7 @@ def test_dead_connections_are_not_handed_out(pool, ask):
     with pool.reserve(4) as conns:
         pids = [conn.info.backend_pid for conn in conns]
     for pid in pids:
-        ask("SELECT pg_terminate_backend(%s)", pid)
+        ask("SELECT pg_terminate_backend(%s, 10000)", pid)  # and wait until it has ended
     for _ in range(4):
         with pool.connection() as conn:
             assert conn.execute("SELECT 1").fetchone() == (1,)
