@@ -209,8 +209,11 @@ def test_table_that_is_loaded_aside_takes_its_place_once_though_backends_are_ter
 ):
     howdah("load", many)
     loading = howdah.start("load", large, "--replace", "--workers", 2, "--json")
-    deadline = time.monotonic() + 2.5
     ended = 0
+    while loading.poll() is None and not ended:
+        ended = len(ask(TERMINATE))
+        time.sleep(random.uniform(0, 0.3))
+    deadline = time.monotonic() + 2.5
     while loading.poll() is None and time.monotonic() < deadline:
         ended += len(ask(TERMINATE))
         assert committed(ask) in {4000, RECORDS}  # all old rows, or all new ones
