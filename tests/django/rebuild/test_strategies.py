@@ -193,3 +193,16 @@ def test_role_that_may_not_create_schemas_is_told_what_to_grant(small):
 
         assert f"The role '{name}' may not create schemas in '{small.main}'" in said
         assert f"GRANT CREATE ON DATABASE {small.main} TO {name}" in said
+
+
+def test_two_aliases_that_lead_to_one_place_fill_it_once(small):
+    small.write(
+        "settings.py", "HOWDAH = ", 'DATABASES["again"] = DATABASES["default"] | {}\nHOWDAH = '
+    )
+
+    small.rebuild()
+    assert small.ask(NAMES) == ["cup", "plate"]
+    small.rebuild("--from-models")
+    assert small.ask(NAMES) == ["cup", "plate"]
+    small.rebuild("--in-place")
+    assert small.ask(NAMES) == ["cup", "plate"]

@@ -14,7 +14,7 @@ from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg import Connection, sql
 
 from howdah import pg
-from howdah.django.rebuild import carry, dump, fixtures, installed, migrating, store
+from howdah.django.rebuild import carry, dump, fixtures, installed, layout, migrating, store
 from howdah.django.rebuild.databases import assumed_role, connect, pointed_at
 from howdah.django.rebuild.installed import Extension
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan
@@ -140,13 +140,14 @@ def _install(conn: Connection[Any], extensions: Sequence[Extension]) -> None:
 
 def _make_tables(plan: RebuildPlan, aliases: tuple[str, ...], tell: Tell) -> None:
     tell("reading migrations")
-    loader, steps = migrating.load_steps(aliases)
+    not_again = {key for one in plan.databases for key in layout.made_before(one.database)}
+    loader, steps = migrating.load_steps(aliases, not_again)
     if plan.options.migrations == "from models":
         tell("tables from the models")
-        migrating.create_from_models(aliases)
+        migrating.create_from_models(aliases, not_again)
         migrating.record(aliases, steps)
         return
-    migrating.migrate(loader, steps, aliases, on_step=lambda step: tell(str(step)))
+    migrating.migrate(loader, steps, aliases, not_again, on_step=lambda step: tell(str(step)))
 
 
 def _schemas(

@@ -52,6 +52,20 @@ def homes(database: Database) -> list[Home]:
     return list(found)
 
 
+def made_before(database: Database) -> set[tuple[str, str]]:
+    """Return each alias and app of which an earlier alias makes the very tables.
+
+    So it is where two aliases lead to one database with one search_path, and no router
+    keeps the app from either.
+    """
+    first: dict[tuple[str, str], str] = {}
+    by_app: dict[tuple[str, str], list[bool]] = {}
+    for home in homes(database):
+        made_by = first.setdefault((home.schema, home.table), home.alias)
+        by_app.setdefault((home.alias, home.app), []).append(made_by != home.alias)
+    return {key for key, before in by_app.items() if all(before)}
+
+
 def schemas(found: Iterable[Home]) -> tuple[str, ...]:
     """Return the schemas, in the order of the apps."""
     return tuple(dict.fromkeys(home.schema for home in found))

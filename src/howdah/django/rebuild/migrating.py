@@ -10,10 +10,11 @@ the figures).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.apps.registry import Apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
 from django.db import connections, router, transaction
@@ -52,8 +53,15 @@ class MigrationFailed(HowdahError):
     """Raised when a migration raises; the error itself is the cause."""
 
 
-def load_steps(aliases: Iterable[str]) -> tuple[MigrationLoader, list[Step]]:
-    """Return every migration of the project in the order of their dependencies."""
+def load_steps(
+    aliases: Iterable[str], not_again: AbstractSet[tuple[str, str]] = frozenset()
+) -> tuple[MigrationLoader, list[Step]]:
+    """Return every migration of the project in the order of their dependencies.
+
+    Args:
+        aliases: Where to.
+        not_again: Aliases and apps to leave out; see `layout.made_before`.
+    """
     loader = MigrationLoader(None)
     if conflicts := loader.detect_conflicts():
         label, names = next(iter(conflicts.items()))
@@ -65,7 +73,11 @@ def load_steps(aliases: Iterable[str]) -> tuple[MigrationLoader, list[Step]]:
     for leaf in loader.graph.leaf_nodes():
         for key in loader.graph.forwards_plan(leaf):
             if key not in steps:
-                allowed = [alias for alias in aliases if is_in(alias, key[0])]
+                allowed = [
+                    alias
+                    for alias in aliases
+                    if is_in(alias, key[0]) and (alias, key[0]) not in not_again
+                ]
                 steps[key] = Step(loader.graph.nodes[key], tuple(allowed))
     return loader, list(steps.values())
 
@@ -74,6 +86,7 @@ def migrate(
     loader: MigrationLoader,
     steps: list[Step],
     aliases: Iterable[str],
+    not_again: AbstractSet[tuple[str, str]],
     *,
     on_step: Callable[[Step], None],
 ) -> None:
@@ -87,7 +100,7 @@ def migrate(
     state = _State(real_apps=set(loader.unmigrated_apps))
     for alias in chosen:
         emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
-    _create_unmigrated(chosen, loader)
+    _create_unmigrated(chosen, loader, not_again)
     for step in steps:
         on_step(step)
         try:
@@ -120,19 +133,13 @@ def record(aliases: Iterable[str], steps: list[Step]) -> None:
         recorder.migration_qs.bulk_create(rows)
 
 
-def create_from_models(aliases: Iterable[str]) -> None:
+def create_from_models(aliases: Iterable[str], not_again: AbstractSet[tuple[str, str]]) -> None:
     """Create the tables of every model as it is in the code, without any migration."""
     chosen = tuple(aliases)
     for alias in chosen:
         emit_pre_migrate_signal(0, False, alias, apps=apps, plan=[])
     for alias in chosen:
-        with connections[alias].schema_editor() as editor:
-            for config in apps.get_app_configs():
-                for model in router.get_migratable_models(
-                    config, alias, include_auto_created=False
-                ):
-                    if model._meta.can_migrate(alias) and model._meta.managed:
-                        editor.create_model(model)
+        _create(alias, apps.get_app_configs(), not_again)
     for alias in chosen:
         emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
 
@@ -152,20 +159,29 @@ def _all_models(state: _State) -> Any:
     return rendered
 
 
-def _create_unmigrated(aliases: Iterable[str], loader: MigrationLoader) -> None:
+def _create_unmigrated(
+    aliases: Iterable[str], loader: MigrationLoader, not_again: AbstractSet[tuple[str, str]]
+) -> None:
     """Create the tables of apps that have no migrations, as `migrate --run-syncdb` does."""
     configs = [one for one in apps.get_app_configs() if one.label in loader.unmigrated_apps]
     for alias in aliases:
-        models = [
-            model
-            for config in configs
-            for model in router.get_migratable_models(config, alias, include_auto_created=False)
-            if model._meta.can_migrate(alias) and model._meta.managed
-        ]
-        if models:
-            with connections[alias].schema_editor() as editor:
-                for model in models:
-                    editor.create_model(model)
+        _create(alias, configs, not_again)
+
+
+def _create(
+    alias: str, configs: Iterable[AppConfig], not_again: AbstractSet[tuple[str, str]]
+) -> None:
+    models = [
+        model
+        for config in configs
+        if (alias, config.label) not in not_again
+        for model in router.get_migratable_models(config, alias, include_auto_created=False)
+        if model._meta.can_migrate(alias) and model._meta.managed
+    ]
+    if models:
+        with connections[alias].schema_editor() as editor:
+            for model in models:
+                editor.create_model(model)
 
 
 def _apply(step: Step, state: _State, aliases: list[str]) -> _State:
