@@ -58,10 +58,11 @@ def build(
     """
     names = {alias: made[one.name] for one in todo for alias in one.database.aliases}
     # A migration that looks into another database is to find the new one there.
-    kept = {alias: one.kept for one in plan.databases if one.kept for alias in one.database.aliases}
+    others = [one for one in plan.databases if one.kept and one.name not in made]
+    kept = {alias: one.kept for one in others if one.kept for alias in one.database.aliases}
     with (
         pointed_at(names, [one.database for one in todo]),
-        pointed_at(kept, [one.database for one in plan.databases], is_read_only=True),
+        pointed_at(kept, [one.database for one in others], is_read_only=True),
     ):
         fill(plan, tuple(names), tell)
 
