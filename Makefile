@@ -1,11 +1,12 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
 PYTHON := .venv/bin/python
 
-.PHONY: demo test test-django test-django-quick test-matrix rebuilds soak fleet lint bench clean help
+.PHONY: demo test test-long test-django test-django-quick test-matrix rebuilds soak fleet lint bench clean help
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
-	@echo "make test    run all tests, on real servers"
+	@echo "make test    run the tests, on real servers (10 minutes)"
+	@echo "make test-long          run those that take long (10 minutes more)"
 	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
 	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
@@ -23,7 +24,13 @@ demo:
 test:
 	@tools/setup all,dev
 	@tools/debian
-	$(PYTHON) -m pytest -n 2 $(TESTS)
+	$(PYTHON) -m pytest -n 2 -m "not long" $(TESTS)
+
+# Those that take long: more majors of PostgreSQL, more crashes, real standbys and poolers.
+test-long:
+	@tools/setup all,dev
+	@tools/debian
+	$(PYTHON) -m pytest -n 2 -m long $(TESTS)
 
 # Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
 # JUDGE="schema.tests --modes schemas" runs only that; JUDGE="--django 4.2.*" another version.

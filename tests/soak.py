@@ -127,6 +127,7 @@ class Chaos:
             conn.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
             conn.execute("SELECT pg_reload_conf()")
         self._undisturbed = False  # by a kill of the load itself
+        self._lost_a_worker = 0  # the load's pid
         self._kinds: list[tuple[str, Callable[[], bool]]] = [
             ("the load", self._kill_load),
             ("a worker", self._kill_worker),
@@ -228,13 +229,17 @@ class Chaos:
         return True
 
     def _kill_worker(self) -> bool:
+        """Kill a worker, once a load: a chunk that takes two with it is a reject, and rightly."""
         assert self._loading is not None
+        if self._lost_a_worker == self._loading.pid:
+            return False
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self._loading.pid).children(recursive=True)
             # Not the helpers of multiprocessing, which have a command line of their own.
             workers = [c for c in children if "multiprocessing" not in " ".join(c.cmdline())]
             if workers:
                 self._chance.choice(sorted(workers, key=lambda child: child.pid)).kill()
+                self._lost_a_worker = self._loading.pid
                 return True
         return False
 

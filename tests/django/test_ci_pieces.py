@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.long
+
 CI = Path(__file__).parents[2] / "examples" / "ci"
 BIN = Path(sys.executable).parent
 SCHEMAS = {

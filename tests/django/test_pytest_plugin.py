@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 TESTS = """
 import pytest
 from django.db import connection

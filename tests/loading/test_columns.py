@@ -219,6 +219,7 @@ def test_columns_are_added_and_widened_far_behind_the_sample(dsn, ask, tmp_path)
     assert ask("SELECT code FROM t WHERE n IN (7, 1.5) ORDER BY n") == [[1], "00000007"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_many_workers_that_widen_at_once_lose_nothing(dsn, ask, tmp_path, suffix):
     """Every chunk holds what the table has no room for yet."""

@@ -214,6 +214,7 @@ def test_failed_load_builds_them_and_tells_of_the_failure(dsn, ask, indexes, lar
     assert ask(KEPT) == []
 
 
+@pytest.mark.long
 def test_load_that_loses_its_connections_builds_them_all_the_same(howdah, ask, indexes, large):
     loading = start_and_wait(howdah, ask, large, "--workers", 1)
     ask("""

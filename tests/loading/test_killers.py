@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 
+import pytest
+
 from howdah.loading.chunks import CHUNK_BYTES
 from tests.loading import scripted
 from tests.loading.test_opening import CSV, tarred, zipped
@@ -156,6 +158,7 @@ def test_document_that_crashes_its_reader_is_one_reject(dsn, ask, tmp_path):
     assert "SIGSEGV" in reason
 
 
+@pytest.mark.long
 def test_pdf_files_that_are_made_to_crash_a_reader_are_records_or_rejects(dsn, ask, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

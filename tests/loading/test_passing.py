@@ -61,6 +61,7 @@ def outcome(ask, table):
     return rows, types, bad
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grows", [False, True])
 @settings(
     max_examples=10,

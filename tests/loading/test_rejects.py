@@ -458,6 +458,7 @@ def test_whole_source_is_loaded_again_from_its_path(howdah_command, ask, dsn, tm
     assert len(ask("SELECT id FROM howdah.rejects WHERE source LIKE '%bad.docx'")) == 1
 
 
+@pytest.mark.long
 def test_two_that_retry_at_once_and_are_killed_load_each_record_once(
     howdah_command, ask, dsn, tmp_path
 ):

@@ -17,6 +17,8 @@ from howdah.server import find, start
 from howdah.server.change import Change, apply_change, plan_change
 from tests.connections.conftest import until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def pair(make_cluster, base):

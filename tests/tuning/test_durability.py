@@ -25,6 +25,7 @@ THREADS = 4
 DELAY_S = 0.05  # wal_writer_delay: what is older than three of them is on the disk
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("risk", [Risk.SAFE, Risk.LOSE_LAST_MOMENTS, Risk.NO_REPLICATION], ids=str)
 def test_a_crash_costs_what_the_accepted_risk_says_and_no_more(base, binaries, risk):
     init(base / "cluster", binaries=binaries)

@@ -13,6 +13,8 @@ from howdah.tuning.scratch import scratch_schema
 from howdah.tuning.workloads import run
 from tests.fixtures.commands import Howdah
 
+pytestmark = pytest.mark.long
+
 LOADED = "shared_preload_libraries = 'pg_stat_statements'\n"
 TABLES = """
     CREATE EXTENSION pg_stat_statements;

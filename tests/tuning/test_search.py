@@ -47,6 +47,7 @@ def test_a_search_tries_accepted_values_and_leaves_the_settings_as_they_were(mak
     assert _in_force(conninfo) == before
 
 
+@pytest.mark.long
 def test_what_the_rules_leave_alone_is_found_with_what_it_is_worth(make_cluster):
     # Each commit of 16 connections sleeps 10 ms, and no rule looks at it.
     slow = "fsync = on\ncommit_delay = 10000\ncommit_siblings = 0\n"
@@ -63,6 +64,7 @@ def test_what_the_rules_leave_alone_is_found_with_what_it_is_worth(make_cluster)
     assert _in_force(conninfo) == before
 
 
+@pytest.mark.long
 def test_restarts_are_batched_and_no_more_memory_is_taken_than_there_is(make_cluster):
     conninfo = make_cluster().conninfo()
     before, facts = _in_force(conninfo), _facts(conninfo)

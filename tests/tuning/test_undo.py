@@ -11,6 +11,8 @@ from howdah.server.change import Change, apply_change, plan_change, plan_undo
 from howdah.server.settings import Setting, same_value, setting, settings
 from howdah.tuning.catalogue import catalogue
 
+pytestmark = pytest.mark.long
+
 # What a plain rule does not give: values that go together, or that a server has no number for.
 CHOSEN = {
     "archive_mode": "on",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.django.backend.conftest import POSTGIS, STOCK
+
+pytestmark = pytest.mark.long
 
 PLAIN = """
 class Thing(models.Model):

@@ -11,6 +11,8 @@ import pytest
 
 from tests.django.backend.conftest import environment
 
+pytestmark = pytest.mark.long
+
 PART = """
 class Kind(models.Model):
     name = models.CharField(max_length=20)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.django.backend.conftest import STOCK
 
+pytestmark = pytest.mark.long
+
 RICH = """
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeOperators

@@ -6,6 +6,8 @@ import pytest
 
 from tests.django.backend.conftest import STOCK
 
+pytestmark = pytest.mark.long
+
 PERCENT = """
 class Rate(models.Model):
     name = models.CharField(max_length=9, unique=True)

@@ -7,6 +7,8 @@ import pytest
 from tests.django.backend.conftest import POSTGIS
 from tests.fixtures.django_project import has_postgis
 
+pytestmark = pytest.mark.long
+
 PLACES = """
 from django.contrib.gis.db import models as gis
 

@@ -12,6 +12,8 @@ import pytest
 from howdah.server import find
 from tests.fixtures.django_project import VARIABLES, Project
 
+pytestmark = pytest.mark.long
+
 GIVEN = """
     ALTER TABLE store.shelf OWNER TO {keeper};
     ALTER SCHEMA store OWNER TO {keeper};

@@ -11,6 +11,8 @@ import pytest
 from tests.fixtures.cutting import Cutter, cutting
 from tests.fixtures.django_project import Project
 
+pytestmark = pytest.mark.long
+
 NAMES = "SELECT name FROM shop.shop_item ORDER BY id"
 ASIDE = b'RENAME TO "store__old1"'
 

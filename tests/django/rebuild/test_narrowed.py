@@ -8,6 +8,8 @@ import pytest
 
 from tests.fixtures.django_project import Project
 
+pytestmark = pytest.mark.long
+
 MIGRATION = """
 from django.db import migrations, models
 

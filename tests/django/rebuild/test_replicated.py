@@ -12,6 +12,8 @@ from psycopg.conninfo import make_conninfo
 from howdah.server import find, start
 from howdah.server.account import account_of, run_as
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def followed(make_cluster, small):

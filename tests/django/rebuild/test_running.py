@@ -14,7 +14,7 @@ from tests.fixtures.django_project import Project
 
 CLIENTS = Path(__file__).with_name("clients.py")
 # Of each ENGINE; `make rebuilds` gives 20 to both.
-REBUILDS = {"stock": 20, "schemas": 6}
+REBUILDS = {"stock": 10, "schemas": 5}
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.fixtures.django_project import Project
 
+pytestmark = pytest.mark.long
+
 NAMES = "SELECT name FROM shop.shop_item ORDER BY id"
 # PgBouncer knows no search_path at the start of a session: the database has it.
 PATHLESS = ("-c search_path=shop,public", "")

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 COLUMN = (
     "SELECT character_maximum_length FROM information_schema.columns WHERE table_name = 'shop_item'"
 )

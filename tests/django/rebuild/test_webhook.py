@@ -21,7 +21,10 @@ PIECES = Path(__file__).parents[3] / "examples" / "ci" / "webhook"
 SECRET = "between the forge and us"
 DAEMON = shutil.which("webhook")
 
-pytestmark = pytest.mark.skipif(DAEMON is None, reason="Debian's package webhook is not installed")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(DAEMON is None, reason="Debian's package webhook is not installed"),
+]
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ TEXT = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TEXT)
 def test_a_large_text_takes_a_fraction_of_its_size(name, tmp_path):
     start, record, end, options = TEXT[name]
