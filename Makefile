@@ -1,4 +1,7 @@
 # Each target sets up all it needs, in .venv, and is quick the second time.
+# The commands that tests start by the hundred would compile everything anew, each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := .venv/bin/python
 
 .PHONY: demo test test-long test-django test-django-quick test-matrix rebuilds soak fleet lint bench clean help
