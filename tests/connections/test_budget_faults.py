@@ -161,6 +161,7 @@ def _answers(dsn):
     return True
 
 
+@pytest.mark.long
 def test_a_fleet_of_which_some_are_killed_never_exceeds_its_budget(make_cluster):
     running = make_cluster(settings=SETTINGS)
     done = subprocess.run(

@@ -12,6 +12,8 @@ from howdah.tuning.plan import plan_of
 from howdah.tuning.proof import Subject, apply_plan
 from tests.fixtures.commands import Howdah
 
+pytestmark = pytest.mark.long
+
 SUBJECT = Subject("single", rounds=5, seconds=0.2)
 
 

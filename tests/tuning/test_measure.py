@@ -13,6 +13,8 @@ from howdah.tuning.scratch import scratch_schema
 from howdah.tuning.statement import Statement, statement_workload, target_of
 from howdah.tuning.workloads import built_in, run
 
+pytestmark = pytest.mark.long
+
 TABLES = """
     CREATE TABLE customers (id int PRIMARY KEY);
     INSERT INTO customers SELECT generate_series(1, 100);

@@ -7,6 +7,8 @@ import sys
 import pytest
 from psycopg import sql
 
+pytestmark = pytest.mark.long
+
 TESTS = """
 from django.test import TestCase
 from shop.models import Shelf
@@ -162,7 +164,6 @@ def test_database_that_is_not_ours_goes_only_when_told(tested):
     assert named(tested, name) == []
 
 
-@pytest.mark.long
 def test_every_database_and_alias_of_the_example_has_a_copy(make_project):
     project = make_project("stock")
     with project.connect(project.databases[1]) as conn:

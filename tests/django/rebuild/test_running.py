@@ -14,7 +14,7 @@ from tests.fixtures.django_project import Project
 
 CLIENTS = Path(__file__).with_name("clients.py")
 # Of each ENGINE; `make rebuilds` gives 20 to both.
-REBUILDS = {"stock": 10, "schemas": 5}
+REBUILDS = {"stock": 5, "schemas": 3}
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ import pytest
 
 from .samples import EVENT, FEATURE, LOG, MESSAGE, sqlite
 
+pytestmark = pytest.mark.long
+
 SIZE = 28 << 20
 
 # Peak of a process that reads a small file and then the large one, in bytes:
@@ -95,7 +97,6 @@ TEXT = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", TEXT)
 def test_a_large_text_takes_a_fraction_of_its_size(name, tmp_path):
     start, record, end, options = TEXT[name]
