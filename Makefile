@@ -34,6 +34,7 @@ test-long:
 	@tools/setup all,dev
 	@tools/debian
 	$(PYTHON) -m pytest -n 2 -m long $(TESTS)
+	$(MAKE) rebuilds
 
 # Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.
 # JUDGE="schema.tests --modes schemas" runs only that; JUDGE="--django 4.2.*" another version.
