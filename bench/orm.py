@@ -1,10 +1,12 @@
 """What the ORM pays for schemas: the same queries with Django's ENGINE and with ours, in turn.
 
-Each side is a process of its own that compiles and runs 1,000 simple queries
-a round; the table has the median of the ratios (ours / Django's) of each round, in
-the process's own CPU time: what other processes do does not count.
+Each side is a process of its own that compiles and runs simple queries, 100 in each turn;
+sides take turns so often because a machine's pace changes within a second, and begin anew
+in each round because two processes of the same code differ for good, by where their memory
+lies. The table has the medians, for 1,000 queries, and of the ratios (ours / Django's) of
+each turn, in the process's own CPU time.
 
-    python bench/orm.py [--rounds N]
+    python bench/orm.py [--rounds 6] [--turns 60]
 """
 
 from __future__ import annotations
@@ -18,9 +20,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psycopg
+
 from howdah.server import init, start, stop
 
-QUERIES = 1_000
+QUERIES = 100
+"""In one turn."""
+
+WARM_UP = 5
+"""Turns of each round that do not count."""
+
 SIDES = {
     "Django's ENGINE": ("django.db.backends.postgresql", {}),
     "ours, no schema named": ("howdah.django.postgresql", {}),
@@ -31,34 +40,26 @@ SIDES = {
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--turns", type=int, default=60)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="howdah-orm-") as folder:
         Path(folder).chmod(0o755)
         data = Path(folder) / "cluster"
         init(data)
         server = start(data, port=0)
         try:
-            _compare(server, rounds)
+            _compare(server, arguments.rounds, arguments.turns)
         finally:
             stop(data)
 
 
-def _compare(server, rounds):
-    workers = {name: _worker(server, *side) for name, side in SIDES.items()}
+def _compare(server, rounds, turns):
     seconds = {name: [] for name in SIDES}
-    for number in range(rounds + 1):
-        for name, worker in workers.items():
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            told = json.loads(worker.stdout.readline())
-            if number:  # the first warms up
-                seconds[name].append(told)
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+    for _ in range(rounds):
+        _round(server, turns, seconds)
     first = next(iter(SIDES))
-    print(f"{QUERIES} queries a round, {rounds} rounds in turn\n")
+    print(f"1,000 queries, medians of {rounds} rounds of {turns} turns of {QUERIES}\n")
     print("| side | compile, ms | ratio | compile and execute, ms | ratio |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in SIDES:
@@ -67,12 +68,35 @@ def _compare(server, rounds):
             own = [told[part] for told in seconds[name]]
             pairs = zip(own, (told[part] for told in seconds[first]), strict=True)
             ratio = statistics.median(mine / theirs for mine, theirs in pairs)
-            cells.append(f"{statistics.median(own) * 1000:.0f} | {ratio:.3f}")
+            milliseconds = statistics.median(own) * 1_000 / QUERIES * 1_000
+            cells.append(f"{milliseconds:.0f} | {ratio:.3f}")
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def _worker(server, engine, howdah):
-    given = json.dumps([engine, howdah, server.conninfo()])
+def _round(server, turns, seconds):
+    workers = {}
+    for number, (name, side) in enumerate(SIDES.items()):
+        with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+            conn.execute(f"DROP DATABASE IF EXISTS side{number}")
+            conn.execute(f"CREATE DATABASE side{number}")
+        workers[name] = _worker(server.conninfo(dbname=f"side{number}"), *side)
+    names = list(workers)
+    for number in range(WARM_UP + turns):
+        for name in names:
+            worker = workers[name]
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            told = json.loads(worker.stdout.readline())
+            if number >= WARM_UP:
+                seconds[name].append(told)
+        names.append(names.pop(0))  # each is the first as often as the others
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+
+
+def _worker(conninfo, engine, howdah):
+    given = json.dumps([engine, howdah, conninfo])
     worker = subprocess.Popen(
         [sys.executable, __file__, "--worker"],
         env=os.environ | {"ORM_SIDE": given},
@@ -80,7 +104,7 @@ def _worker(server, engine, howdah):
         stdout=subprocess.PIPE,
         text=True,
     )
-    worker.stdout.readline()  # its tables are made; two that make them at once would meet
+    worker.stdout.readline()  # its tables are made
     return worker
 
 
