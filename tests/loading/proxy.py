@@ -53,9 +53,9 @@ class Proxy:
                 if self.cut and COPY_DONE in data:
                     how, self.cut = self.cut, None
                     self.cuts += 1
+                    client.shutdown(socket.SHUT_RDWR)  # first: an answer could be quicker
                     if how == "after":
                         server.sendall(data)
-                    client.shutdown(socket.SHUT_RDWR)
                     if how != "hold":
                         server.shutdown(socket.SHUT_WR)
                     return

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.fixtures.commands import Howdah
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/load-single-rows-from-a-web-app.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/load-single-rows-from-a-web-app.md"
 TABLE = "CREATE TABLE page_view (path text NOT NULL, visitor int, data jsonb)"
 
 
