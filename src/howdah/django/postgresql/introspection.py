@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.backends.postgresql import introspection
-from django.db.backends.postgresql.psycopg_any import sql
+from psycopg import sql
 
 from howdah.django.mapping import places
 from howdah.django.names import Name, parse
