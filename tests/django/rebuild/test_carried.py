@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from howdah.server import find
-from tests.fixtures.django_project import VARIABLES, Project
+from tests.fixtures.django_project import Project
 
 pytestmark = pytest.mark.long
 
@@ -51,7 +48,6 @@ GIVEN = """
     GRANT TEMPORARY ON DATABASE "{main}" TO {reader};
 """
 NAMESPACES = "CREATE PUBLICATION whole FOR TABLES IN SCHEMA store"
-NOISE = ("--", "\\", "SET ")  # comments, psql's commands, settings of pg_dump itself
 INDEX = "SELECT indexname FROM pg_indexes WHERE tablename = 'shop_item' AND indexdef LIKE '%_ops)'"
 
 
@@ -73,29 +69,15 @@ def given(small: Project) -> Iterator[Project]:
             small.ask(f"DROP ROLE {name}")
 
 
-def dumped(project: Project) -> list[str]:
-    """Return the lines of the database's description; their order follows the objects' numbers."""
-    words = {VARIABLES[key]: value for key, value in project.server.items()}
-    done = subprocess.run(
-        [find().program("pg_dump"), "--schema-only", "--create", project.main],
-        env=os.environ | words,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = (line for line in done.stdout.splitlines() if line and not line.startswith(NOISE))
-    return sorted(lines)
-
-
 @pytest.mark.parametrize("way", [(), ("--in-place",)], ids=["aside", "in place"])
 def test_all_that_people_gave_is_there_again(given, way):
-    before = dumped(given)
+    before = given.described("--schema-only", "--create")
     ids = "SELECT oid::bigint FROM pg_class WHERE relname IN ('shelf', 'shop_item', 'note')"
     old = given.ask(ids)
 
     given.rebuild(*way)
 
     assert set(given.ask(ids)).isdisjoint(old)
-    after = dumped(given)
+    after = given.described("--schema-only", "--create")
     lost, new = (set(one) - set(other) for one, other in ((before, after), (after, before)))
     assert not lost | new, "\n".join([*(f"- {one}" for one in lost), *(f"+ {one}" for one in new)])

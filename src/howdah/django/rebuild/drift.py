@@ -11,6 +11,7 @@ from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 
+from howdah.django.rebuild import states
 from howdah.errors import HowdahError
 
 _SHOWN = 3
@@ -62,7 +63,7 @@ def find_drift() -> tuple[Drift, ...]:
     Source: https://docs.djangoproject.com/en/5.2/ref/django-admin/#cmdoption-makemigrations-check
     """
     loader = MigrationLoader(None)
-    detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
+    detector = MigrationAutodetector(states.last(loader), ProjectState.from_apps(apps))
     changed = [
         Drift(app, tuple(one.describe() for migration in found for one in migration.operations))
         for app, found in detector.changes(graph=loader.graph).items()

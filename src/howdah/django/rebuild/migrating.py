@@ -1,10 +1,7 @@
 """Apply a whole migration graph to empty databases, in one walk over all aliases.
 
 The operations are Django's own and run as they are. What is saved is the
-rendering of model classes between them: Django renders a changed model, and
-all that are related to it, after every operation; here that happens once
-before the first operation that looks at the classes (`bench/rebuild.py` has
-the figures).
+rendering of model classes between them: see `states`.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.apps.registry import Apps
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
 from django.db import connections, router, transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -25,12 +21,10 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ModelState, ProjectState
 
+from howdah.django.rebuild import states
 from howdah.django.rebuild.reach import is_in
+from howdah.django.rebuild.states import State
 from howdah.errors import HowdahError
-
-# These change the state only, or look at the state after them and not before.
-_BLIND = (operations.AlterModelOptions, operations.AlterModelManagers, operations.RunSQL)
-_FORWARD = (operations.CreateModel, operations.AddIndex, operations.AddConstraint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +63,13 @@ def load_steps(
             f"The migrations of {label} end in {len(names)} leaves: {', '.join(sorted(names))}.",
             next_step="Run: manage.py makemigrations --merge",
         )
-    steps: dict[tuple[str, str], Step] = {}
-    for leaf in loader.graph.leaf_nodes():
-        for key in loader.graph.forwards_plan(leaf):
-            if key not in steps:
-                allowed = [
-                    alias
-                    for alias in aliases
-                    if is_in(alias, key[0]) and (alias, key[0]) not in not_again
-                ]
-                steps[key] = Step(loader.graph.nodes[key], tuple(allowed))
-    return loader, list(steps.values())
+    allowed = {
+        label: tuple(
+            alias for alias in aliases if is_in(alias, label) and (alias, label) not in not_again
+        )
+        for label in loader.migrated_apps
+    }
+    return loader, [Step(one, allowed[one.app_label]) for one in states.in_order(loader)]
 
 
 def migrate(
@@ -97,7 +87,7 @@ def migrate(
     """
     chosen = tuple(aliases)
     plan = [(step.migration, False) for step in steps]
-    state = _State(real_apps=set(loader.unmigrated_apps))
+    state = states.first(set(loader.unmigrated_apps))
     for alias in chosen:
         emit_pre_migrate_signal(0, False, alias, apps=state.apps, plan=plan)
     _create_unmigrated(chosen, loader, not_again)
@@ -144,12 +134,11 @@ def create_from_models(aliases: Iterable[str], not_again: AbstractSet[tuple[str,
         emit_post_migrate_signal(0, False, alias, apps=apps, plan=[])
 
 
-def _all_models(state: _State) -> Any:
+def _all_models(state: State) -> Any:
     """Return the models for receivers of post_migrate; those without migrations whole, too.
 
     Until now they had no relations, as Django's own `migrate` says and does.
     """
-    state.clear_delayed_apps_cache()
     rendered: Any = state.apps
     with rendered.bulk_update():
         keys = [(model.app_label, model.name_lower) for model in rendered.real_models]
@@ -184,43 +173,42 @@ def _create(
                 editor.create_model(model)
 
 
-def _apply(step: Step, state: _State, aliases: list[str]) -> _State:
-    migration = step.migration
+def _apply(step: Step, state: State, aliases: list[str]) -> State:
+    """Return the state after a migration that is applied wherever it goes."""
+    migration, then = step.migration, state
     if not aliases:
         for operation in migration.operations:
-            operation.state_forwards(migration.app_label, state)
-        return state
-    for alias in aliases[:-1]:
-        _apply_to(migration, state.clone(), alias)
-    return _apply_to(migration, state, aliases[-1])
-
-
-def _apply_to(migration: Migration, state: _State, alias: str) -> _State:
-    with connections[alias].schema_editor(atomic=migration.atomic) as editor:
-        for operation in migration.operations:
-            state = _operate(operation, migration, state, editor)
-    return state
+            then = states.after(operation, migration.app_label, then)
+    for alias in aliases:
+        then = state
+        with connections[alias].schema_editor(atomic=migration.atomic) as editor:
+            for operation in migration.operations:
+                then = _operate(operation, migration, then, editor)
+    return then
 
 
 def _operate(
-    operation: Operation, migration: Migration, state: _State, editor: BaseDatabaseSchemaEditor
-) -> _State:
+    operation: Operation, migration: Migration, state: State, editor: BaseDatabaseSchemaEditor
+) -> State:
     """Run one operation, as Migration.apply does."""
     label = migration.app_label
     if _is_state_only(operation, label, state):
-        operation.state_forwards(label, state)
-        return state
-    if not isinstance(operation, _BLIND + _FORWARD):
-        state.render()  # once for both, the state before and the one after
-    before = state.clone()
-    operation.state_forwards(label, state)
+        return states.after(operation, label, state)
     alone = operation.atomic or (migration.atomic and operation.atomic is not False)
     if not editor.atomic_migration and alone:
         with transaction.atomic(editor.connection.alias):
-            operation.database_forwards(label, editor, before, state)
+            return _run(operation, label, state, editor)
+    return _run(operation, label, state, editor)
+
+
+def _run(operation: Operation, label: str, state: State, editor: BaseDatabaseSchemaEditor) -> State:
+    then = states.after(operation, label, state)
+    if type(operation) is operations.SeparateDatabaseAndState:
+        for one in operation.database_operations:
+            state = _run(one, label, state, editor)
     else:
-        operation.database_forwards(label, editor, before, state)
-    return state
+        operation.database_forwards(label, editor, *states.seen_by(operation, label, state, then))
+    return then
 
 
 def _is_state_only(operation: Operation, label: str, state: ProjectState) -> bool:
@@ -242,53 +230,3 @@ def _stored_as(field: Any) -> tuple[object, ...]:
         {k: v for k, v in kwargs.items() if k not in field.non_db_attrs},
         field.db_column,
     )
-
-
-class _State(ProjectState):
-    """A ProjectState that renders changed models when somebody asks for them."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._stale: set[tuple[str, str, bool]] = set()
-
-    def reload_model(self, app_label: str, model_name: str, delay: bool = False) -> None:
-        if "apps" in self.__dict__:
-            self._stale.add((app_label, model_name.lower(), delay))
-
-    def reload_models(self, models: Iterable[tuple[str, str]], delay: bool = True) -> None:
-        for app_label, model_name in models:
-            self.reload_model(app_label, model_name, delay)
-
-    def remove_model(self, app_label: str, model_name: str) -> None:
-        self.render()
-        super().remove_model(app_label, model_name)
-
-    def rename_model(self, app_label: str, old_name: str, new_name: str) -> None:
-        self.render()
-        super().rename_model(app_label, old_name, new_name)
-
-    def render(self) -> None:
-        """Render what has changed."""
-        if self._stale and "apps" in self.__dict__:
-            stale, self._stale = self._stale, set()
-            related: set[tuple[str, str]] = set()
-            for app_label, model_name, delay in stale:
-                if (app_label, model_name) in self.models:
-                    related |= self._find_reload_model(app_label, model_name, delay)
-            self._reload(related)
-
-    @property
-    def apps(self) -> Apps:  # ty: ignore[incompatible-property-override]
-        if "apps" not in self.__dict__:
-            self.__dict__["apps"] = ProjectState.apps.func(self)
-        self.render()
-        rendered: Apps = self.__dict__["apps"]
-        return rendered
-
-    def clone(self) -> _State:
-        copy = _State({key: model.clone() for key, model in self.models.items()}, self.real_apps)
-        if "apps" in self.__dict__:
-            copy.__dict__["apps"] = self.__dict__["apps"].clone()
-            copy._stale = set(self._stale)
-        copy.is_delayed = self.is_delayed
-        return copy
