@@ -26,25 +26,11 @@ from howdah.django.rebuild.options import Options
 from howdah.django.rebuild.plan import DatabasePlan, RebuildPlan, plan_rebuild, project_rules
 from howdah.errors import HowdahError
 
-_KIND = "test"
 _WAIT_S = 600.0
 _THREADS = 4
 _TRIES = 5
 _IN_USE_S = 5.0
 
-_THERE = """
-    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment
-      FROM pg_database AS d
-     WHERE d.datname = ANY(%s)
-"""
-_MARKED = """
-    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment,
-           pg_database_size(d.oid) AS size_bytes
-      FROM pg_database AS d
-     WHERE starts_with(shobj_description(d.oid, 'pg_database'), %s)
-       AND pg_has_role(d.datdba, 'USAGE')
-     ORDER BY d.datname
-"""
 _USERS = """
     SELECT coalesce(nullif(application_name, ''), 'pid ' || pid)
       FROM pg_stat_activity WHERE datname = %s ORDER BY pid
@@ -66,35 +52,6 @@ class Wish:
     reuse: bool = False
     built_since: datetime | None = None
     may_drop: Callable[[str], bool] = lambda _: True
-
-
-@dataclass(frozen=True, slots=True)
-class TestCopy:
-    """A database that is there for tests.
-
-    Attributes:
-        of: The live database.
-        size_bytes: On disk.
-    """
-
-    __test__ = False  # no test class, for pytest
-
-    name: str
-    of: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    name: str
-    comment: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Marked:
-    name: str
-    comment: str
-    size_bytes: int
 
 
 def plan_copies(aliases: Sequence[str]) -> RebuildPlan:
@@ -136,7 +93,10 @@ def make(
         for one in plan.databases
         for name in _missing(one, wanted.get(one.name, ()), wish)
     ]
-    kept = {one.name: _kept(plan, one, wish, tell) for one, _ in todo}
+    kept = {
+        name: (not wish.built_since and one.kept) or _kept(plan, one, wish, tell)
+        for name, one in {one.name: one for one, _ in todo}.items()
+    }
 
     def one_copy(task: tuple[DatabasePlan, str]) -> None:
         one, name = task
@@ -148,6 +108,7 @@ def make(
     except BaseException:
         with suppress(HowdahError, errors.Error):
             drop([(one.database, name) for one, name in todo])
+            drop([(one.database, names.copying(one.name, name)) for one, name in todo])
         raise
     return [name for _, name in todo]
 
@@ -192,26 +153,15 @@ def drop_unused(admin: Connection[Any], name: str) -> None:
             return
 
 
-def copies_of(conn: Connection[Any], of: str) -> list[TestCopy]:
-    """Return the copies of a live database that there are on its server."""
-    found = []
-    for one in pg.fetch_all(conn, _Marked, _MARKED, [names.MARK]):
-        facts = names.facts_of(one.comment) or {}
-        if facts.get("kind") == _KIND and facts.get("of") == of:
-            found.append(TestCopy(one.name, of, one.size_bytes))
-    return found
-
-
 def _missing(one: DatabasePlan, copies: Sequence[str], wish: Wish) -> list[str]:
     """Return the names of the copies that have to be made; ask for those that would go."""
     database = one.database
     with connect(database.conninfo(), database.aliases[0]) as admin:
-        rows = pg.fetch_all(admin, _Named, _THERE, [list(copies)])
-    there = {row.name: names.facts_of(row.comment) or {} for row in rows}
+        there = store.facts(admin, copies)
     if wish.reuse and wish.built_since is None:
         copies = [name for name in copies if there.get(name, {}).get("digest") != one.digest]
     for name in copies:
-        is_ours = there.get(name, {"kind": _KIND}).get("kind") == _KIND
+        is_ours = there.get(name, {"kind": store.COPY}).get("kind") == store.COPY
         if not is_ours and not wish.may_drop(name):
             raise HowdahError(
                 f"There is a database {name!r} already, and it is not Howdah's.",
@@ -224,11 +174,11 @@ def _kept(plan: RebuildPlan, one: DatabasePlan, wish: Wish, tell: Tell) -> str:
     """Return the database that keeps the result, and build it first where none does."""
     database = one.database
     with connect(database.conninfo(), database.aliases[0]) as admin:
-        if found := _find(admin, one, wish):
+        if found := store.find(admin, one.digest, built_since=wish.built_since):
             return found
         # Of several processes one builds; the others wait, and find the result.
         with guard.alone(admin, one.name, wait_s=_WAIT_S):
-            if found := _find(admin, one, wish):
+            if found := store.find(admin, one.digest, built_since=wish.built_since):
                 return found
             tell(f"Building the tables of {one.name}, to be kept ...")
             with build.scratch([one]) as scratch:
@@ -238,38 +188,27 @@ def _kept(plan: RebuildPlan, one: DatabasePlan, wish: Wish, tell: Tell) -> str:
             return kept
 
 
-def _find(admin: Connection[Any], one: DatabasePlan, wish: Wish) -> str | None:
-    found = store.find(admin, one.digest)
-    if found is None or wish.built_since is None:
-        return found
-    row = pg.fetch_one(admin, _Named, _THERE, [[found]])
-    facts = names.facts_of(row.comment) if row else None
-    is_new = facts is not None and datetime.fromisoformat(facts["at"]) >= wish.built_since
-    return found if is_new else None
-
-
 def _copy(plan: RebuildPlan, one: DatabasePlan, kept: str, name: str, wish: Wish) -> None:
     database, alias = one.database, one.database.aliases[0]
+    new = names.copying(one.name, name)
     with connect(database.conninfo(), alias) as admin:
+        # What is lost in a crash of the server is copied again.
+        admin.execute("SET synchronous_commit = off")
+        drop_unused(admin, new)
         drop_unused(admin, name)
         for tries_left in reversed(range(_TRIES)):
             try:
                 with pg.explained(f"create the database {name}"):
-                    store.clone(admin, kept, name)
+                    store.clone(admin, kept, new)
                 break
             except (errors.InvalidCatalogName, errors.ObjectInUse):
                 # Another process has dropped the result since, or somebody looks into it.
                 if not tries_left:
                     raise
                 kept = _kept(plan, one, wish, lambda _: None)
-        _mark(admin, name, of=one.name)  # so that --clean finds it, whatever comes
+        store.mark(admin, new, kind=store.COPY, of=one.name)
+        store.rename(admin, new, name)
         with connect(database.conninfo(name), alias) as conn:
             conn.execute("DROP SCHEMA howdah_kept CASCADE")
         store.configure(admin, name, database.facts.settings)
-        _mark(admin, name, of=one.name, digest=one.digest)  # complete
-
-
-def _mark(admin: Connection[Any], name: str, **facts: str) -> None:
-    mark = names.mark(kind=_KIND, **facts)
-    query = sql.SQL("COMMENT ON DATABASE {} IS {}")
-    admin.execute(query.format(sql.Identifier(name), sql.Literal(mark)))
+        store.mark(admin, name, kind=store.COPY, of=one.name, digest=one.digest)  # complete

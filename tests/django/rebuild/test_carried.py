@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
+from tests.django.rebuild.test_strategies import role
 from tests.fixtures.django_project import Project
 
 pytestmark = pytest.mark.long
@@ -46,6 +48,14 @@ GIVEN = """
     ALTER ROLE {reader} IN DATABASE "{main}" SET search_path = store, shop;
     ALTER DATABASE "{main}" SET work_mem = '5MB';
     GRANT TEMPORARY ON DATABASE "{main}" TO {reader};
+
+    GRANT USAGE ON SCHEMA shop TO {keeper} WITH GRANT OPTION;
+    GRANT SELECT, UPDATE ON shop.shop_item TO {keeper} WITH GRANT OPTION;
+    GRANT UPDATE (name) ON shop.shop_item TO {keeper} WITH GRANT OPTION;
+    SET ROLE {keeper};
+    GRANT USAGE ON SCHEMA shop TO {reader};
+    GRANT SELECT ON shop.shop_item TO {reader};
+    GRANT UPDATE (name) ON shop.shop_item TO {reader};
 """
 NAMESPACES = "CREATE PUBLICATION whole FOR TABLES IN SCHEMA store"
 INDEX = "SELECT indexname FROM pg_indexes WHERE tablename = 'shop_item' AND indexdef LIKE '%_ops)'"
@@ -81,3 +91,28 @@ def test_all_that_people_gave_is_there_again(given, way):
     after = given.described("--schema-only", "--create")
     lost, new = (set(one) - set(other) for one, other in ((before, after), (after, before)))
     assert not lost | new, "\n".join([*(f"- {one}" for one in lost), *(f"+ {one}" for one in new)])
+
+
+def test_role_that_may_not_act_for_who_granted_grants_as_the_owner(small):
+    as_superuser = dict(small.server)
+    keeper, reader = (f"{one}_{secrets.token_hex(4)}" for one in ("keeper", "reader"))
+    small.ask(f"CREATE ROLE {keeper}; CREATE ROLE {reader}")
+    given = (
+        "SELECT grantor::regrole::text FROM pg_class, aclexplode(relacl)"
+        f" WHERE oid = 'shop.shop_item'::regclass AND grantee = '{reader}'::regrole"
+    )
+    with role(small, "CREATEDB") as owner:
+        small.rebuild("--in-place")
+        with psycopg.connect(dbname=small.main, **as_superuser) as conn:
+            conn.execute(
+                f"GRANT USAGE ON SCHEMA shop TO {keeper};"
+                f"GRANT SELECT ON shop.shop_item TO {keeper} WITH GRANT OPTION;"
+                f"SET ROLE {keeper}; GRANT SELECT ON shop.shop_item TO {reader}"
+            )
+        assert small.ask(given) == [keeper]
+
+        small.rebuild("--in-place")
+
+        assert small.ask(given) == [owner]
+        small.ask("DROP SCHEMA shop CASCADE")
+    small.ask(f"DROP ROLE {keeper}; DROP ROLE {reader}")

@@ -78,11 +78,8 @@ def _of(conn: Connection[Any], database: Database) -> list[Leftover]:
     ]
     for one in store.stored(conn, name):
         what = "a kept result" if one.is_complete else "of a rebuild that did not end"
+        what = _COPY if one.is_copy else what
         found.append(Leftover("database", one.name, name, what, one.size_bytes))
-    found += [
-        Leftover("database", copy.name, name, _COPY, copy.size_bytes)
-        for copy in testcopies.copies_of(conn, name)
-    ]
     return found
 
 

@@ -1,8 +1,9 @@
 """Names of what a rebuild makes: schemas set aside, databases to build in, and their marks.
 
-A schema of ours has both the suffix and the mark in its comment, a database
-both the prefix and the mark. What has one without the other is somebody
-else's, and is never touched.
+A schema of ours has both the suffix and the mark in its comment. A database has
+a name that nobody else would give, and the mark as soon as it is there: one
+that was being created when we were killed has only the name. What has less is
+somebody else's, and is never touched.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ OLD = "__old"
 UNDONE = "__undone"
 MARK = "howdah rebuild: "
 BUILDING = "howdah_build_"
+COPYING = "howdah_copy_"
 KEPT = "howdah_kept_"
 
 _LONGEST = 63
@@ -37,14 +39,28 @@ def old(schema: str, generation: int) -> str:
     return beside(schema, f"{OLD}{generation}")
 
 
-def building() -> str:
-    """Return a new name for a database to build in."""
-    return BUILDING + secrets.token_hex(6)
+def building(of: str) -> str:
+    """Return a new name for a database to build in, for the live one of that name."""
+    return f"{BUILDING}{_short(of)}_{secrets.token_hex(6)}"
+
+
+def copying(of: str, name: str) -> str:
+    """Return the name that a copy of a live database has until it is there and marked."""
+    return f"{COPYING}{_short(of)}_{_short(name)}"
+
+
+def is_unmarked(name: str, of: str) -> bool:
+    """Say whether a database without a mark is one that was being created for a live one."""
+    return name.startswith((f"{BUILDING}{_short(of)}_", f"{COPYING}{_short(of)}_"))
 
 
 def kept(digest: str) -> str:
     """Return the name of the database that keeps a result."""
     return KEPT + digest[:_DIGEST]
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
 def mark(**facts: Any) -> str:

@@ -232,7 +232,8 @@ def _room(
     conn: Connection[Any], database: Database, tables: Sequence[Table], kept: str | None
 ) -> Room:
     """Return the disk it takes: as the last result, or else as the tables that are there."""
-    results = {one.name: one for one in store.stored(conn, database.name) if one.is_complete}
+    there = store.stored(conn, database.name)
+    results = {one.name: one for one in there if one.is_complete and not one.is_copy}
     last = results.get(kept or "") or next(reversed(results.values()), None)
     return room(
         conn,

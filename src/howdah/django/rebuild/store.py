@@ -21,18 +21,21 @@ from howdah.django.rebuild import names
 from howdah.django.rebuild.databases import Database, Facts
 from howdah.errors import HowdahError
 
+COPY = "test"
+"""The kind of a copy for tests."""
+
 _ICU_SINCE = 150000
 
-_FIND = """
-    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment
+_NAMED = """
+    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment, d.datistemplate
       FROM pg_database AS d
-     WHERE d.datistemplate AND d.datname = %s
+     WHERE d.datname = ANY(%s)
 """
 _OURS = """
-    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment,
-           d.datistemplate AS is_complete, pg_database_size(d.oid) AS size_bytes
+    SELECT d.datname AS name, shobj_description(d.oid, 'pg_database') AS comment, d.datistemplate,
+           pg_database_size(d.oid) AS size_bytes
       FROM pg_database AS d
-     WHERE (starts_with(d.datname, 'howdah_build_') OR starts_with(d.datname, 'howdah_kept_'))
+     WHERE (starts_with(shobj_description(d.oid, 'pg_database'), %s) OR d.datname ~ '^howdah_')
        AND pg_has_role(d.datdba, 'USAGE')
      ORDER BY d.oid
 """
@@ -68,14 +71,14 @@ class Stored:
     """A database of ours on the server.
 
     Attributes:
-        is_complete: It keeps a whole result; else it was being built.
-        of: The database it was built for.
-        at: When.
+        is_complete: It keeps a whole result, or it is a copy for tests; else it was being made.
+        is_copy: For tests.
+        at: When it was made; empty: it was being created.
     """
 
     name: str
     is_complete: bool
-    of: str
+    is_copy: bool
     at: str
     size_bytes: int
 
@@ -84,29 +87,43 @@ class Stored:
 class _Named:
     name: str
     comment: str | None
+    datistemplate: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Ours:
-    name: str
-    comment: str | None
-    is_complete: bool
+class _Ours(_Named):
     size_bytes: int
 
 
-def find(conn: Connection[Any], digest: str) -> str | None:
-    """Return the database that keeps the result of these inputs; None where none does."""
-    found = pg.fetch_one(conn, _Named, _FIND, [names.kept(digest)])
-    facts = names.facts_of(found.comment) if found else None
-    return found.name if found and facts and facts.get("digest") == digest else None
+def find(conn: Connection[Any], digest: str, *, built_since: datetime | None = None) -> str | None:
+    """Return the database that keeps the result of these inputs; None where none does.
+
+    Args:
+        conn: To any database of the server.
+        digest: Of the inputs.
+        built_since: Not one that was built before.
+    """
+    name = names.kept(digest)
+    found = pg.fetch_one(conn, _Named, _NAMED, [[name]])
+    facts = (names.facts_of(found.comment) or {}) if found and found.datistemplate else {}
+    if facts.get("digest") != digest:
+        return None
+    is_new = built_since is None or datetime.fromisoformat(facts["at"]) >= built_since
+    return name if is_new else None
+
+
+def facts(conn: Connection[Any], databases: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what the marks of databases say, by name; nothing of those that are not there."""
+    rows = pg.fetch_all(conn, _Named, _NAMED, [list(databases)])
+    return {row.name: names.facts_of(row.comment) or {} for row in rows}
 
 
 def create(conn: Connection[Any], database: Database) -> str:
     """Create an empty database to build in, alike in all that decides how text sorts."""
-    name = names.building()
+    name = names.building(database.name)
     with pg.explained(f"create the database {name}"):
         conn.execute(_create(name, database.facts))
-    _comment(conn, name, kind="building", of=database.name)
+    mark(conn, name, kind="building", of=database.name)
     # What is lost in a crash of the server is built again.
     conn.execute(
         sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name))
@@ -146,11 +163,16 @@ def keep(admin: Connection[Any], built: str, digest: str, of: str) -> str:
     """Give a built database its name and, last, the mark that it is complete."""
     kept = names.kept(digest)
     drop(admin, kept)
-    old, new = sql.Identifier(built), sql.Identifier(kept)
-    admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
-    _comment(admin, kept, kind="kept", of=of, digest=digest)
-    admin.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(new))
+    rename(admin, built, kept)
+    mark(admin, kept, kind="kept", of=of, digest=digest)
+    admin.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(kept)))
     return kept
+
+
+def rename(admin: Connection[Any], name: str, new: str) -> None:
+    """Rename a database."""
+    query = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    admin.execute(query.format(sql.Identifier(name), sql.Identifier(new)))
 
 
 def read(conn: Connection[Any], name: str) -> Kept:
@@ -175,20 +197,23 @@ def clone(admin: Connection[Any], kept: str, name: str) -> None:
     admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, template))
 
 
-def stored(conn: Connection[Any], of: str | None = None) -> list[Stored]:
-    """Return the databases of ours, oldest first.
+def stored(conn: Connection[Any], of: str) -> list[Stored]:
+    """Return the databases of ours that were made for a live one, oldest first.
 
     Args:
         conn: To any database of the server.
-        of: Only those that were built for this database.
+        of: The live one.
     """
     found = []
-    for one in pg.fetch_all(conn, _Ours, _OURS):
-        facts = names.facts_of(one.comment) or {}
-        if facts.get("of") and of in (None, facts["of"]):
-            found.append(
-                Stored(one.name, one.is_complete, facts["of"], str(facts.get("at")), one.size_bytes)
-            )
+    for one in pg.fetch_all(conn, _Ours, _OURS, [names.MARK]):
+        facts = names.facts_of(one.comment)
+        if facts["of"] == of if facts else names.is_unmarked(one.name, of):
+            facts = facts or {"at": ""}
+            is_copy = facts.get("kind") == COPY or one.name.startswith(names.COPYING)
+            if not is_copy and not one.name.startswith((names.BUILDING, names.KEPT)):
+                continue
+            is_complete = one.datistemplate or (is_copy and "digest" in facts)
+            found.append(Stored(one.name, is_complete, is_copy, facts["at"], one.size_bytes))
     return found
 
 
@@ -197,7 +222,7 @@ def prune(conn: Connection[Any], of: str, *, kept_results: int) -> list[str]:
 
     Only to be called under the lock of the database: no other rebuild of it is at work.
     """
-    ours = stored(conn, of)
+    ours = [one for one in stored(conn, of) if not one.is_copy]
     complete = sorted((one for one in ours if one.is_complete), key=lambda one: one.at)
     gone = [one.name for one in ours if not one.is_complete]
     gone += [one.name for one in complete[: max(len(complete) - kept_results, 0)]]
@@ -237,7 +262,8 @@ def _create(name: str, facts: Facts) -> sql.Composed:
     return sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), options)
 
 
-def _comment(conn: Connection[Any], name: str, **facts: Any) -> None:
+def mark(conn: Connection[Any], name: str, **facts: Any) -> None:
+    """Mark a database as ours."""
     text = names.mark(at=datetime.now(UTC).isoformat(timespec="microseconds"), **facts)
     query = sql.SQL("COMMENT ON DATABASE {} IS {}")
     conn.execute(query.format(sql.Identifier(name), sql.Literal(text)))
