@@ -31,9 +31,12 @@ def fixture_files(alias: str, labels: Iterable[str]) -> list[str]:
     Raises:
         HowdahError: A label has no file.
     """
+    chosen = tuple(labels)
+    if not chosen:
+        return []  # reading what serializers there are takes longer than the rest of it
     command = _command(alias)
     try:
-        return [path for label in labels for path, _, _ in command.find_fixtures(label)]
+        return [path for label in chosen for path, _, _ in command.find_fixtures(label)]
     except CommandError as exc:
         raise HowdahError(
             str(exc),
@@ -47,10 +50,10 @@ def load(alias: str, labels: Iterable[str]) -> int:
     Raises:
         HowdahError: A fixture cannot be read, or the database refuses a row.
     """
-    command = _command(alias)
     chosen = tuple(labels)
     if not chosen:
         return 0
+    command = _command(alias)
     try:
         with (
             transaction.atomic(using=alias),
