@@ -110,8 +110,7 @@ def test_error_in_the_files_is_found_before_the_server_is_stopped(own, line):
     main = own.data_dir / "postgresql.conf"
     text = main.read_text()
     unreadable = own.data_dir / "unreadable.conf"
-    unreadable.write_text("")
-    unreadable.chmod(0)
+    unreadable.touch(mode=0)
     begun = show(own.conninfo(), "port"), started_at(own)
     main.write_text(text + line)
     try:

@@ -130,11 +130,11 @@ def _pattern(kinds: tuple[Kind | None, ...], delimiter: str) -> re.Pattern[bytes
     """Return a pattern of many rows."""
     one = re.escape(delimiter)
     row = one.join(_cell(kind, one) for kind in kinds) + r"\r?\n"
-    return re.compile(f"(?:{row})*+".encode())
+    return re.compile(f"(?:{row})*".encode())
 
 
 def _cell(kind: Kind | None, delimiter: str) -> str:
     value = _VALUES.get(kind) if kind is not None else None
     if value is None:
-        return rf'(?:"[^"]*+(?:""[^"]*+)*+"|[^"\r\n{delimiter}]*+)'
-    return f'(?:(?:{value})|"(?:{value})?+")?+'
+        return rf'(?:"[^"]*+(?:""[^"]*+)*"(?!")|[^"\r\n{delimiter}]*+)'
+    return f'(?:(?:{value})|"(?:{value})?")?'

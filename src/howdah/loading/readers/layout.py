@@ -183,27 +183,25 @@ def row_pattern(
 ) -> re.Pattern[bytes]:
     """Return a pattern of one record as csv.reader sees it: a quote counts at a cell's start."""
     one, mark = re.escape(delimiter), re.escape(quote)
-    escaped = rb"|%b." % re.escape(escape) if escape else b""
-    plain = _run(_none_of(delimiter, newline, escape) + escaped)
+    cell = plain = _run(delimiter, newline, escape=escape)
     if quote:
-        inner = _run(_none_of(quote, escape) + escaped)
-        inner = rb"%b(?:%b%b%b)*+" % (inner, mark, mark, inner)
-        cell = rb"(?:%b%b%b%b|(?!%b)%b)" % (mark, inner, mark, plain, mark, plain)
-    else:
-        cell = plain
-    return re.compile(rb"(%b(?:%b%b)*+)%b" % (cell, one, cell, newline), re.DOTALL)
+        inner = _run(quote, escape=escape)
+        # No quote behind the last one: what is matched in part is never matched otherwise.
+        quoted = rb"%b%b(?:%b%b%b)*%b(?!%b)" % (mark, inner, mark, mark, inner, mark, mark)
+        cell = rb"(?:%b%b|(?!%b)%b)" % (quoted, plain, mark, plain)
+    return re.compile(rb"(%b(?:%b%b)*)%b" % (cell, one, cell, newline), re.DOTALL)
 
 
-def _run(part: bytes) -> bytes:
-    return rb"(?:%b)*+" % part if b"|" in part else part[:-2] + b"*+"
-
-
-def _none_of(*marks: bytes) -> bytes:
-    """Return a pattern of bytes, at least one, among which none of the marks begins."""
-    present = [mark for mark in marks if mark]
-    if all(len(mark) == 1 for mark in present):
-        return rb"[^%b]++" % b"".join(map(re.escape, present))
-    return rb"(?:(?!%b).)++" % b"|".join(map(re.escape, present))
+def _run(*marks: bytes, escape: bytes) -> bytes:
+    """Return a pattern of bytes, perhaps none, among which none of the marks begins unescaped."""
+    escapes = [escape] if escape else []
+    firsts = b"".join(re.escape(mark[:1]) for mark in [*marks, *escapes])
+    inside = []  # what begins as a mark does, and is none
+    if any(len(mark) > 1 for mark in [*marks, *escapes]):
+        inside.append(rb"(?!%b)[%b]" % (b"|".join(map(re.escape, [*marks, *escapes])), firsts))
+    inside += [re.escape(escape) + b"." for escape in escapes]
+    run = rb"[^%b]*+" % firsts
+    return rb"%b(?:(?:%b)%b)*" % (run, b"|".join(inside), run) if inside else run
 
 
 def split(data: bytes, row: re.Pattern[bytes], most: int = 0) -> tuple[list[bytes], int]:

@@ -104,9 +104,7 @@ _XML_BY_SUFFIX = {
     ".xhtml": "application/xhtml+xml",
     **dict.fromkeys((".html", ".htm"), HTML),
 }
-_HTML_START = re.compile(
-    r"(?:\s|<!--.*?-->)*+<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
-)
+_HTML_START = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _FIELD = re.compile(
     r"(?mi)^(From|To|Cc|Subject|Date|Received|Message-ID|MIME-Version|Return-Path"
     r"|Delivered-To|Content-Type|Reply-To|X-[\w-]+):"
@@ -179,7 +177,7 @@ def _in_text(head: Head) -> tuple[str | None, Match]:
 
 def _in_markup(start: str, suffix: str) -> str | None:
     declared = start.startswith("<?xml")
-    if _HTML_START.match(start):
+    if _HTML_START.match(_behind_comments(start)):
         return HTML
     if declared or _XML_SUFFIXES.match(suffix):
         prolog = start[:4096]
@@ -188,6 +186,12 @@ def _in_markup(start: str, suffix: str) -> str | None:
                 return kind
         return _XML_BY_SUFFIX.get(suffix.rstrip("45"), "application/xml")
     return None
+
+
+def _behind_comments(markup: str) -> str:
+    while (markup := markup.lstrip()).startswith("<!--"):
+        markup = markup.partition("-->")[2]
+    return markup
 
 
 def _in_fields(start: str) -> str | None:
