@@ -182,13 +182,13 @@ def _show_one(found: Setting, places: list[FilePlace] | None, *, as_json: bool) 
     if as_json:
         click.echo(json.dumps(asdict(found) | {"places": [asdict(place) for place in lines]}))
         return
+    units = f", in units of {found.unit}" if found.unit else ""
     allowed = ", ".join(found.enum_values or ())
     if found.min_value is not None:
-        allowed = f"{found.min_value} to {found.max_value}"
-        allowed += f", in units of {found.unit}" if found.unit else ""
+        allowed = f"{found.min_value} to {found.max_value}{units}"
     rows = [
         ("value", found.shown),
-        ("default", found.boot_value),
+        ("default", found.shown if found.is_default else f"{found.boot_value}{units}"),
         ("allowed", allowed or found.vartype),
         ("changed", _CONTEXTS.get(found.context, found.context)),
         ("from", found.source),
