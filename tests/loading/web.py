@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Web:
         signature: What the parameter X-Amz-Signature must be; None: any.
         password: What HTTP's Authorization must be; None: any.
         cuts: How many answers to break off in the middle.
+        tls: The certificate that it shows; None: it is no HTTPS.
         asked: Each request: its method, its path and its Range header.
     """
 
@@ -34,6 +36,7 @@ class Web:
     signature: str | None = None
     password: str | None = None
     cuts: int = 0
+    tls: ssl.SSLContext | None = None
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
@@ -100,6 +103,9 @@ def serving(**behaviour) -> Iterator[Web]:
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # the loader may go away in the middle
     web.url = f"http://127.0.0.1:{server.server_port}"
+    if web.tls is not None:
+        server.socket = web.tls.wrap_socket(server.socket, server_side=True)
+        web.url = f"https://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -364,6 +364,8 @@ def _cause(exc: Exception) -> str:
         return "it is not there"
     if isinstance(exc, TimeoutError) or "Timeout" in name:
         return "there is no answer in time"
+    if "Certificate" in name:
+        return "its certificate is not trusted"
     return "there is no connection" if "Connect" in name else name
 
 
