@@ -80,6 +80,17 @@ def in_turn(sides: Sequence[Side], rounds: int, before: Callable[[], None]) -> N
             side.seconds.append(time.perf_counter() - started)
 
 
+def in_threads(count: int, work: Callable[[int], None]) -> float:
+    """Return the seconds that threads take, each given its number from 0."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
 def table(sides: Sequence[Side], base: Side) -> str:
     """Return the results in Markdown: time for each record as a ratio to the base's."""
     lines = ["| way | records | seconds (each round) | records/s | time, base = 1.00 |"]
@@ -117,15 +128,11 @@ def chart(sides: Sequence[Side], title: str, path: Path) -> None:
 def server_copy(dsn: str, files: Sequence[Path], table: str, options: str) -> None:
     """COPY files that the server reads itself, a backend for each."""
 
-    def one(file: Path) -> None:
+    def one(number: int) -> None:
         with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute(f"COPY {table} FROM '{file}' {options}")
+            conn.execute(f"COPY {table} FROM '{files[number]}' {options}")
 
-    threads = [threading.Thread(target=one, args=(file,)) for file in files]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(len(files), one)
 
 
 def psql_copy(running: server.Running, file: Path, table: str, options: str) -> None:

@@ -8,20 +8,15 @@ Tables and records are left out: bench/load.py and bench/peers.py load these. Th
 is by kind as in OFFICE, our guess at a company's shared folder, or `--mix even`: each
 document as often as the others, so that most are texts and mails of a few kB.
 
-The base is each document's own library called directly, as its manual shows, on the
-bytes of the file: kreuzberg, for mail the standard library's email, for pictures
-Pillow, for sound tinytag; by two processes that share the files evenly, nothing
-stored. howdah's side is the whole command: find, recognise, read, hash, make
-attributes, COPY, commit.
+The base is each document's own library called directly (libraries.py), by two
+processes that share the files evenly, nothing stored. howdah's side is the whole
+command: find, recognise, read, hash, make attributes, COPY, commit.
 """
 
 from __future__ import annotations
 
 import argparse
-import email
-import email.policy
 import itertools
-import multiprocessing
 import random
 import shutil
 import subprocess
@@ -29,6 +24,7 @@ import sys
 from pathlib import Path
 
 import common
+import libraries
 from common import Side
 
 DOCUMENTS = Path(__file__).parents[1] / "tests" / "data" / "documents"
@@ -44,8 +40,6 @@ OFFICE = {
 }
 """Of a hundred documents, how many are of which kinds."""
 RECORDS = {".csv", ".tsv", ".json", ".ndjson", ".xls", ".xlsx", ".yaml", ".toml", ".zip", ".bin"}
-PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
-SOUND = {".mp3", ".m4a", ".wav", ".flac", ".ogg"}
 
 
 def main() -> None:
@@ -95,55 +89,25 @@ def _reads(path: Path) -> bool:
     if path.suffix.lower() in RECORDS:
         return False
     try:
-        _read(path)
+        libraries.read(path)
     except Exception:  # noqa: BLE001 - whatever it throws at a file that it does not know
         return False
     return True
 
 
-def _read(path: Path) -> None:
-    kind = path.suffix.lower()
-    if kind in PICTURES:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            if kind != ".png":  # for which Pillow would decode the whole picture first
-                image.getexif()
-    elif kind in SOUND:
-        from tinytag import TinyTag
-
-        TinyTag.get(path)
-    elif kind == ".eml":
-        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        for part in message.walk():
-            if not part.is_multipart():
-                part.get_content()
-    else:
-        _extract(path)
-
-
-def _extract(path: Path) -> None:
-    from kreuzberg import ExtractionConfig, detect_mime_type_from_path, extract_bytes_sync
-
-    config = ExtractionConfig(disable_ocr=True, use_cache=False, enable_quality_processing=False)
-    extract_bytes_sync(path.read_bytes(), detect_mime_type_from_path(str(path)), config=config)
-
-
 def _library(files: list[Path]) -> None:
+    command = [sys.executable, Path(__file__).with_name("libraries.py")]
     halves = [files[number::PROCESSES] for number in range(PROCESSES)]
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
-    processes = [spawn.Process(target=_read_all, args=(half,)) for half in halves]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, env=common.compiled()) for _ in halves
+    ]
+    for process, half in zip(processes, halves, strict=True):
+        assert process.stdin is not None
+        process.stdin.write("\n".join(map(str, half)).encode())
+        process.stdin.close()
     for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"a process of the library ended with {process.exitcode}")
-
-
-def _read_all(files: list[Path]) -> None:
-    for file in files:
-        _read(file)
+        if process.wait():
+            raise SystemExit(f"a process of the library ended with {process.returncode}")
 
 
 def _howdah(dsn: str, folder: Path) -> None:

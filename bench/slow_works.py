@@ -7,13 +7,13 @@ import os
 import pwd
 import random
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from common import in_threads
 
 import howdah
 from howdah import server
@@ -97,7 +97,7 @@ def inserts(bench: Bench, threads: int, *, waits: bool) -> float:
             connections[number].execute(INSERT, row(one))
 
     try:
-        return _in_threads(threads, work) * ROWS / count
+        return in_threads(threads, work) * ROWS / count
     finally:
         for conn in connections:
             conn.close()
@@ -107,16 +107,6 @@ def fitting(bench: Bench, threads: int, *, waits: bool) -> int:
     if bench.whole or not waits or not bench.delay_ms:
         return ROWS
     return min(ROWS, int(1_200 / bench.delay_ms) * threads)
-
-
-def _in_threads(count: int, work: Callable[[int], None]) -> float:
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - started
 
 
 def updates(bench: Bench, *, waits: bool) -> float:
@@ -206,7 +196,7 @@ def writer(bench: Bench, threads: int) -> float:
             ]:
                 future.result()
 
-        return _in_threads(threads, work)
+        return in_threads(threads, work)
 
 
 def copy_and_update(bench: Bench) -> float:

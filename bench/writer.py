@@ -23,7 +23,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from common import in_threads
 from psycopg.types.json import Jsonb
 
 import howdah
@@ -149,7 +149,7 @@ def _inserts(case: Case, threads: int) -> float:
             connections[number].execute(INSERT[case.table], values)
 
     try:
-        return _in_threads(threads, work)
+        return in_threads(threads, work)
     finally:
         for conn in connections:
             conn.close()
@@ -180,7 +180,7 @@ def _writer(case: Case, threads: int) -> float:
             for future in [writer.post(row) for row in case.rows[number::threads]]:
                 future.result()
 
-        return _in_threads(threads, work)
+        return in_threads(threads, work)
 
 
 def _requests(case: Case, threads: int) -> float:
@@ -190,7 +190,7 @@ def _requests(case: Case, threads: int) -> float:
             for row in case.rows[number::threads]:
                 writer.post(row).result()
 
-        return _in_threads(threads, work)
+        return in_threads(threads, work)
 
 
 def _tasks(case: Case) -> float:
@@ -201,16 +201,6 @@ def _tasks(case: Case) -> float:
             return time.perf_counter() - started
 
     return asyncio.run(run())
-
-
-def _in_threads(count: int, work: Callable[[int], None]) -> float:
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - started
 
 
 def _post_alone(case: Case) -> float:
