@@ -143,7 +143,10 @@ def open_small(file: SourceFile) -> BinaryIO:
     if file.is_stream or file.size_bytes > _SMALL_BYTES or is_url(file.path):
         return open_file(file.path)
     with io.FileIO(file.path) as opened:
-        return io.BytesIO(opened.readall())
+        data = opened.read(file.size_bytes + 1)
+        if len(data) != file.size_bytes:  # it is another than it was
+            data += opened.readall()
+        return io.BytesIO(data)
 
 
 def open_sources(

@@ -53,6 +53,9 @@ CHECK_INTERVAL_S = 0.5
 FILES_PER_JOB = 64
 """How many small files may share a task and a transaction."""
 
+LEAST_FILES_PER_JOB = 8
+"""How many of them it is towards the end of the files."""
+
 TIME_LIMIT_S = 300.0
 """How long a reader may take over one record, so over a document, in seconds.
 
@@ -351,13 +354,17 @@ class Rounds:
 
 
 def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield small files in groups that fit one transaction."""
+    """Yield small files in groups that fit one transaction, smaller ones towards the end.
+
+    So that no worker waits long for another's last group, as with chunks.py's.
+    """
     group: list[SourceFile] = []
-    size = 0
-    for file in files:
-        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) == FILES_PER_JOB):
+    size, most = 0, FILES_PER_JOB
+    for number, file in enumerate(files):
+        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) >= most):
             yield tuple(group)
             group, size = [], 0
+            most = min(FILES_PER_JOB, max(LEAST_FILES_PER_JOB, (len(files) - number) // 8))
         group.append(file)
         size += file.size_bytes
     if group:

@@ -305,7 +305,8 @@ def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting
     ]
     ledger.count_whole(conn, load, counts)
     # What this load's own worker committed before it died counts as loaded.
-    before = ledger.ours(conn, load, waiting.keys() - claimed)
+    others = waiting.keys() - claimed
+    before = ledger.ours(conn, load, others) if others else []
     counts += before
     return Outcome(
         sources=len(counts),

@@ -88,9 +88,10 @@ _OTHERS = (
 )
 
 
-# What no text begins with, of the most frequent kinds.
+# What no text of records begins with, of the most frequent kinds.
 _BINARY = (
     b"%PDF-",
+    b"{\\rtf",
     b"PK\3\4",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
     b"\x89PNG\r\n\x1a\n",

@@ -46,7 +46,7 @@ _HIGH = re.compile(rb"[\x80-\xff]")
 _ROWS = re.compile(rb"[\xc0-\xff]{2,}")
 # Superscripts, an inverted question mark and "oe" inside a word: Polish in Windows-1250.
 _CENTRAL_EUROPE = re.compile(rb"[a-z\xe0-\xff][\xb3\xb9\xbf\x9c\x9f][a-z\xe0-\xff]")
-_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_CONTROLS = bytes({*range(32)} - {*b"\t\n\x0b\x0c\r\x1b"})
 
 
 @lru_cache(maxsize=4)  # each reader asks it of the same head
@@ -88,7 +88,11 @@ def looks_like_text(head: bytes) -> bool:
     encoding = _marked(head) or _wide_without_mark(head)
     if encoding is not None and is_wide(encoding):
         return _decodes(head, encoding) is not None
-    return not _CONTROLS.search(head)
+    return not _controls(head)
+
+
+def _controls(data: bytes) -> int:
+    return len(data) - len(data.translate(None, _CONTROLS))
 
 
 def _marked(head: bytes) -> str | None:
@@ -142,7 +146,7 @@ def _is_nearly_utf8(head: bytes) -> bool:
 def _legacy(head: bytes) -> str:
     first = _HIGH.search(head)
     sample = head[first.start() :][:_SAMPLE_BYTES] if first else head
-    if len(_CONTROLS.findall(sample)) > len(sample) // _FEW_CONTROLS:
+    if _controls(sample) > len(sample) // _FEW_CONTROLS:
         return "latin-1"  # no text in any encoding
     best, most = "", 0.0
     for encoding, frequent in _DOUBLE_BYTE:

@@ -184,10 +184,12 @@ def _pruned(value: Any) -> Any:
     """Return a value without the keys that say nothing: null, and empty strings and lists."""
     if type(value) in _PLAIN:  # nearly all are
         return value
+    if isinstance(value, list | tuple):
+        return [_pruned(member) for member in value]
     if isinstance(value, Mapping):
-        pruned = {key: _pruned(member) for key, member in value.items()}
-        return {key: member for key, member in pruned.items() if member not in _NOTHING}
-    return [_pruned(member) for member in value] if isinstance(value, (list, tuple)) else value
+        pruned = ((key, _pruned(member)) for key, member in value.items())
+        return {key: member for key, member in pruned if member or member in _ZEROS}
+    return value
 
 
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_ZEROS = (0, False)

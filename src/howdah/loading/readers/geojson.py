@@ -84,6 +84,8 @@ class GeoJSONSeq(NDJSON):
         """See `Reader.recognise`: by the separator, or by two lines with a feature each."""
         if head.data.startswith(_RECORD_SEPARATOR):
             return Match.CERTAIN
+        if not head.data.lstrip().startswith(b"{"):
+            return Match.NO
         lines = [line for line in head.data.split(b"\n", 64)[:64] if line.strip()]
         if len(lines) > 1 and lines[1].lstrip().startswith(b"{") and _is_feature(lines[0]):
             whole = lines[1:] if len(head.data) < HEAD_BYTES else lines[1:-1]

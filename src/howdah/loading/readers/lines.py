@@ -69,15 +69,19 @@ class NDJSON(SplittingReader):
 
     def recognise(self, head: Head) -> Match:
         """See `Reader.recognise`: one JSON object or array a line, or a name that says so."""
-        lines = [line for line in head.data.removeprefix(_MARK).split(b"\n") if line.strip()]
+        named = head.suffix in {".ndjson", ".jsonl", ".ldjson", ".jsonlines"}
+        text = head.data.removeprefix(_MARK)
+        if not named and not text.lstrip().startswith((b"{", b"[")):
+            return Match.NO
+        lines = [line for line in text.split(b"\n") if line.strip()]
         if not lines or is_wide(encoding_of(head.data)):
             return Match.NO
         cut_off = len(head.data) >= HEAD_BYTES and not head.data.endswith(b"\n")
         whole = lines[:-1] if cut_off else lines
-        if head.suffix in {".ndjson", ".jsonl", ".ldjson", ".jsonlines"}:
+        if named:
             return Match.CERTAIN if any(map(_parses, whole)) else Match.LIKELY
         opening = lines[0].lstrip()[:1]
-        if opening not in b"{[" or len(lines) == 1 or not _parses(lines[0]):
+        if len(lines) == 1 or not _parses(lines[0]):
             return Match.NO
         return Match.CERTAIN if lines[1].lstrip()[:1] == opening else Match.NO
 

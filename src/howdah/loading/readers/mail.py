@@ -65,12 +65,12 @@ def mail_attributes(data: bytes) -> dict[str, Any]:
 
 def iso_date(text: str | None) -> str | None:
     """Return a date in ISO 8601, from ISO 8601 or as mail writes it; None for anything else."""
-    from email.utils import parsedate_to_datetime
-
     if not text:
         return None
     if _ISO.fullmatch(text.strip()):
         return text.strip()
+    from email.utils import parsedate_to_datetime
+
     try:
         return parsedate_to_datetime(text).isoformat()
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -23,8 +23,8 @@ BINARY_SUFFIXES = frozenset(
 )
 """Suffixes of formats that are no text."""
 
+_PDF_BYTES = 1024  # within which its magic number stands
 _MAGIC = (
-    (re.compile(rb"(?s).{0,1019}%PDF-"), "application/pdf"),
     (re.compile(rb"\{\\rtf"), "application/rtf"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
@@ -116,6 +116,8 @@ _FEWEST_FIELDS = 2
 def media_type(head: Head) -> tuple[str | None, Match]:
     """Return the media type of a document and how sure that is; (None, NO) if it is none."""
     data = head.data
+    if b"%PDF-" in data[:_PDF_BYTES]:
+        return "application/pdf", Match.CERTAIN
     for magic, kind in _MAGIC:
         if magic.match(data):
             # The brand of the container does not tell whether there is a picture in it.
@@ -196,9 +198,10 @@ def _behind_comments(markup: str) -> str:
 
 def _in_fields(start: str) -> str | None:
     """Tell mail by its header: at least two fields that mail has, before the first blank line."""
+    mailbox = start.startswith("From ")
+    if not mailbox and not _FIELD_LINE.match(start):
+        return None
     header = re.split(r"\r?\n\r?\n", start[:16384], maxsplit=1)[0]
     if len({name.lower() for name in _FIELD.findall(header)}) < _FEWEST_FIELDS:
         return None
-    if header.startswith("From "):
-        return MBOX
-    return MAIL if _FIELD_LINE.match(header) else None
+    return MBOX if mailbox else MAIL

@@ -6,6 +6,7 @@ Source: https://learn.microsoft.com/openspecs/windows_protocols/ms-cfb
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 __all__ = ["MAGIC", "stream_names"]
 
@@ -15,6 +16,7 @@ _ENTRY_BYTES = 128
 _NAME_BYTES = 64
 
 
+@lru_cache(maxsize=4)  # each reader asks it of the same head
 def stream_names(head: bytes) -> frozenset[str]:
     """Return the names in the first sector of the directory; none if it lies behind the head.
 

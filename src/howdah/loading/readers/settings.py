@@ -64,8 +64,10 @@ class INI(Reader):
             return Match.NO
         if head.suffix in {".ini", ".desktop"}:
             return Match.LIKELY
+        if head.suffix not in _NAMELESS:
+            return Match.NO
         lines = _lines(head)
-        if head.suffix not in _NAMELESS or not lines or not _SECTION.fullmatch(lines[0]):
+        if not lines or not _SECTION.fullmatch(lines[0]):
             return Match.NO
         fits = all(_SECTION.fullmatch(line) or _PAIR.fullmatch(line) for line in lines[:50])
         return Match.LIKELY if fits and any(map(_PAIR.fullmatch, lines)) else Match.NO

@@ -48,8 +48,10 @@ class YAML(Reader):
             return Match.NO
         if head.suffix in _SUFFIXES:
             return Match.LIKELY
+        if head.suffix not in {"", ".txt", ".conf", ".cfg"}:
+            return Match.NO
         text = head.data.decode(encoding_of(head.data), "replace")
-        if head.suffix not in {"", ".txt", ".conf", ".cfg"} or not _START.match(text):
+        if not _START.match(text):
             return Match.NO
         return Match.LIKELY if _holds_values(text, whole=len(head.data) < HEAD_BYTES) else Match.NO
 
