@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -113,52 +112,26 @@ def test_a_host_that_vanishes_from_the_network_loses_its_slots(make_cluster):
         pytest.skip(str(exc))
 
 
-def test_pooler_in_transaction_mode_is_refused_and_its_connections_are_bounded(make_cluster, base):
-    program = shutil.which("pgbouncer")
-    if program is None:
-        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+def test_pooler_in_transaction_mode_is_refused_and_its_connections_are_bounded(
+    make_cluster, make_pooler
+):
     running = make_cluster()
     with (running.data_dir / "pg_hba.conf").open("r+") as hba:
         text = hba.read()
         hba.seek(0)
         hba.write("host all all 127.0.0.1/32 trust\n" + text)
     restart(running.data_dir)
-    import socket
+    port = make_pooler(f"host=127.0.0.1 port={running.port} user=postgres", users=["postgres"])
+    through = f"host=127.0.0.1 port={port} user=postgres dbname=howdah"
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (base / "users").write_text('"postgres" ""\n')
-    (base / "bouncer.ini").write_text(
-        f"[databases]\nhowdah = host=127.0.0.1 port={running.port} user=postgres\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = any\nauth_file = {base}/users\npool_mode = transaction\n"
-        f"logfile = {base}/log\npidfile = {base}/pid\n"
-    )
-    base.chmod(0o777)
-    user = [] if os.getuid() else ["-u", "postgres"]
-    bouncer = subprocess.Popen([program, *user, base / "bouncer.ini"], stderr=subprocess.DEVNULL)
-    try:
-        through = f"host=127.0.0.1 port={port} user=postgres dbname=howdah"
-        until(lambda: _answers(through))
-        with pytest.raises(Refused, match="needs a session of its own"):
-            howdah.Budget("etl", 10, dsn=through).reserve(1)
+    with pytest.raises(Refused, match="needs a session of its own"):
+        howdah.Budget("etl", 10, dsn=through).reserve(1)
 
-        budget = howdah.Budget("etl", 10, dsn=running.conninfo())
-        with howdah.Pool(through, size=2, budget=budget) as pool, pool.reserve(2) as conns:
-            assert [conn.execute("SELECT 1").fetchone() for conn in conns] == [(1,), (1,)]
-            assert budget.use().held == 2
-        assert budget.use().held == 0
-    finally:
-        bouncer.terminate()
-        bouncer.wait()
-
-
-def _answers(dsn):
-    try:
-        psycopg.connect(dsn, connect_timeout=1).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    budget = howdah.Budget("etl", 10, dsn=running.conninfo())
+    with howdah.Pool(through, size=2, budget=budget) as pool, pool.reserve(2) as conns:
+        assert [conn.execute("SELECT 1").fetchone() for conn in conns] == [(1,), (1,)]
+        assert budget.use().held == 2
+    assert budget.use().held == 0
 
 
 @pytest.mark.long

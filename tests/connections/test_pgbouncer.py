@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
 import threading
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.connections.conftest import until
-
 CLIENTS = 60
-
-
-@pytest.fixture(scope="session")
-def pgbouncer():
-    if shutil.which("pgbouncer") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        install = ["install", "-y", "--no-install-recommends", "pgbouncer"]
-        for words in (["update"], install):
-            subprocess.run(
-                ["apt-get", *words], env=environment, stdout=subprocess.DEVNULL, check=False
-            )
-    program = shutil.which("pgbouncer")
-    if program is None:
-        pytest.skip("pgbouncer is not installed, and apt could not (Debian: pgbouncer)")
-    return program
 
 
 @pytest.fixture
@@ -44,39 +23,15 @@ def app(make_cluster):
 
 
 @pytest.fixture
-def pooler(pgbouncer, app, base, howdah):
+def pooler(make_pooler, app, howdah):
     """Run PgBouncer with what the command prints; only paths and the port are changed."""
     fleet = ("--nodes", 3, "--processes", 2, "--threads", 8, "--pool", "10..20")
     done = howdah("connections", "plan", *fleet, "--dsn", app, "--json")
     assert done.returncode == 3, done.stderr
     plan = json.loads(done.stdout)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    text = plan["pgbouncer_ini"].replace("/etc/pgbouncer/userlist.txt", f"{base}/userlist.txt")
-    text = text.replace("listen_port = 6432", f"listen_port = {port}\nunix_socket_dir =")
-    (base / "pgbouncer.ini").write_text(text)
-    (base / "userlist.txt").write_text('"app" "x"\n')
-    user = ["--user", "postgres"] if os.geteuid() == 0 else []
-    process = subprocess.Popen(
-        [pgbouncer, *user, base / "pgbouncer.ini"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    through = make_conninfo(app, port=port)
-    try:
-        until(lambda: answers(through))
-        yield plan, through
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def answers(conninfo):
-    try:
-        psycopg.connect(conninfo, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    ini = plan["pgbouncer_ini"].replace("/etc/pgbouncer/userlist.txt", "{folder}/users")
+    ini = ini.replace("listen_port = 6432", "listen_port = {port}\nunix_socket_dir =")
+    return plan, make_conninfo(app, port=make_pooler(users=["app"], ini=ini))
 
 
 def test_many_clients_work_through_it_and_the_slots_suffice(app, pooler):
