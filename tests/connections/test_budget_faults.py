@@ -9,7 +9,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import psycopg
 import pytest
 
 import howdah

@@ -32,7 +32,7 @@ from howdah.server import includefile, rehearsal, restarting
 from howdah.server.changeplan import Change, ChangePlan, Step, plan_change
 from howdah.server.history import Entry, State, history
 from howdah.server.restarting import Event, Restarted
-from howdah.server.settings import file_places, same_value, setting
+from howdah.server.settings import file_places, is_in_force, setting
 
 __all__ = [
     "Change",
@@ -176,7 +176,7 @@ def _carried_out(
     except BaseException:
         _take_back(conn, plan, written)
         raise
-    if plan.effect != "restart":
+    if not _waits(conn, plan):
         return "done", None
     if not restart or not plan.runner.can_restart or kept is None:
         return "pending restart", None
@@ -272,12 +272,11 @@ def _verify(conn: Connection[Any], plan: ChangePlan) -> None:
         if step.after is None:
             continue
         now = setting(conn, step.name)
-        if step.effect == "restart":
-            is_so = now.pending_restart
-        elif step.effect == "new sessions" or now.source in _OVER_FILES:
+        if step.effect == "new sessions" or (step.effect == "reload" and now.source in _OVER_FILES):
             is_so = _in_files(conn, step)
         else:
-            is_so = same_value(now, now.value, step.after)
+            waits = step.effect == "restart" and now.pending_restart
+            is_so = waits or is_in_force(now, step.after, file_places(conn))
         if not is_so:
             raise HowdahError(
                 f"{step.name} is {now.shown} (from: {now.source}) and not {step.after!r} after the "
@@ -285,6 +284,15 @@ def _verify(conn: Connection[Any], plan: ChangePlan) -> None:
                 next_step=f"See where it stands: howdah config show {step.name}",
             )
     logger.info("settings %s: written and read", [step.name for step in plan.steps])
+
+
+def _waits(conn: Connection[Any], plan: ChangePlan) -> bool:
+    """Say whether a restart is missing: wal_buffers = -1 may come to what is in force already."""
+    return any(
+        step.after is None or setting(conn, step.name).pending_restart
+        for step in plan.steps
+        if step.effect == "restart"
+    )
 
 
 def _in_files(conn: Connection[Any], step: Step) -> bool:

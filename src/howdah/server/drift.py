@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from howdah.server.includefile import conf_line
 from howdah.server.settings import FilePlace, Setting, file_places, same_value, settings
@@ -56,7 +56,7 @@ def drifts(conn: Connection[Any]) -> list[Drift]:
     found += [
         _waiting(known[name], place)
         for name, place in last.items()
-        if not place.error and name in known and _waits(known[name], place)
+        if not place.error and name in known and _waits(conn, known[name], place)
     ]
     return found
 
@@ -91,12 +91,31 @@ def _wrong(place: FilePlace, known: dict[str, Setting]) -> Drift:
     )
 
 
-def _waits(found: Setting, place: FilePlace) -> bool:
+def _waits(conn: Connection[Any], found: Setting, place: FilePlace) -> bool:
     if found.pending_restart:
         return True
-    return found.source in ("configuration file", "default") and not same_value(
-        found, found.value, place.value or ""
+    if found.source not in ("configuration file", "default"):
+        return False
+    text = place.value or ""
+    return not (
+        same_value(found, found.value, text)
+        or same_value(found, found.value, _in_servers_words(conn, found, text))
     )
+
+
+_IN_SERVERS_WORDS = "SELECT pg_catalog.set_config(%s, %s, true)"
+
+
+def _in_servers_words(conn: Connection[Any], found: Setting, text: str) -> str:
+    """Return a value as PostgreSQL shows it, where a session may ask: "pglz" for "on"."""
+    if found.context not in ("user", "superuser"):
+        return text
+    try:
+        with conn.transaction(force_rollback=True):
+            row = conn.execute(_IN_SERVERS_WORDS, [found.name, text]).fetchone()
+    except (errors.DataError, errors.InsufficientPrivilege):
+        return text
+    return str(row[0]) if row else text
 
 
 def _waiting(found: Setting, place: FilePlace) -> Drift:

@@ -24,7 +24,7 @@ from howdah.server.binaries import find
 from howdah.server.configuration import read, replace_file
 from howdah.server.failures import failure
 from howdah.server.runner import LocalServer, Runner
-from howdah.server.settings import AUTO_CONF, same_value, settings
+from howdah.server.settings import AUTO_CONF, file_places, is_in_force, settings
 
 __all__ = ["Event", "Kept", "Restarted", "address_of", "keep", "living", "restart"]
 
@@ -207,10 +207,10 @@ def _waiting_values(conn: Connection[Any]) -> dict[str, str]:
 
 
 def _check_values(conn: Connection[Any], wishes: Mapping[str, str]) -> None:
-    found = settings(conn, *wishes)
+    found, places = settings(conn, *wishes), file_places(conn)
     for name, wish in wishes.items():
         now = found.get(name)
-        if now is None or not same_value(now, now.value, wish):
+        if now is None or not is_in_force(now, wish, places):
             value = "unknown to it" if now is None else now.shown
             raise ServerFailed(f"The server started, and {name} is {value}, not {wish!r}.")
 

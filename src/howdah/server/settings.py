@@ -26,6 +26,7 @@ __all__ = [
     "file_places",
     "in_bytes",
     "in_seconds",
+    "is_in_force",
     "parse_number",
     "same_value",
     "setting",
@@ -250,6 +251,30 @@ def same_value(setting: Setting, one: str, other: str) -> bool:
     if setting.name == "DateStyle":  # the only text that PostgreSQL shows in capitals of its own
         one, other = one.lower(), other.lower()
     return one == other or _as_list(one) == _as_list(other)
+
+
+def is_in_force(now: Setting, wish: str, places: list[FilePlace] | None) -> bool:
+    """Say whether a value that was written is in force, in whatever words PostgreSQL has it.
+
+    It puts others in place of some: a number for wal_buffers = -1 or transaction_buffers = 0,
+    "pglz" for wal_compression = on, "UTC" for TimeZone = utc. Then the line of the file tells.
+
+    Args:
+        now: The setting after the reload or restart.
+        wish: What was written.
+        places: All lines of the files; None where the role may not see them.
+    """
+    if same_value(now, now.value, wish):
+        return True
+    if places is None:
+        return now.source == "override"  # what the server itself puts in place as it starts
+    lines = [p for p in places if p.name and p.name.lower() == now.name.lower()]
+    if not lines or not same_value(now, lines[-1].value or "", wish):
+        return False
+    if now.context == "postmaster":  # applied: it comes to what is in force, or it would wait
+        return lines[-1].applied or now.source == "override"
+    of_this_line = (now.sourcefile, now.sourceline) == (lines[-1].file, lines[-1].line)
+    return lines[-1].applied and of_this_line
 
 
 def _truth(text: str) -> str:
