@@ -58,9 +58,7 @@ def shown(own, name):
         return conn.execute("SELECT current_setting(%s, true)", [name]).fetchone()[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "then", "since"), REPLACED + KEPT, ids=str
-)
+@pytest.mark.parametrize(("name", "first", "then", "since"), REPLACED + KEPT, ids=str)
 def test_it_is_set_from_a_value_and_undone_and_redone(own, name, first, then, since):
     with psycopg.connect(own.conninfo()) as conn:
         if conn.info.server_version < since * 10_000:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import re
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from howdah.errors import Refused, UsageError
 from howdah.tuning.catalogue import WORKLOADS
@@ -199,6 +201,30 @@ def test_measuring_by_command_changes_nothing_of_the_server(howdah, orders, tmp_
 
     assert done.returncode == 0, done.stderr
     assert re.search(r"statement on orders|statement on public\.orders", done.stdout)
-    assert "not measured, since the whole server would have it: max_wal_size" in done.stdout
+    assert "not measured, since a session cannot set it here: " in done.stdout
     assert chart.read_text().startswith("<svg")
     assert ask("SELECT name, setting, source FROM pg_settings ORDER BY 1") == before
+
+
+def test_a_plain_role_measures_what_it_may_set(howdah, orders, tmp_path, ask):
+    ask("CREATE ROLE measurer LOGIN PASSWORD 'x'")
+    ask(
+        "DO $$BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO measurer', "
+        "current_database()); END$$"
+    )
+    ask("GRANT ALL ON ALL TABLES IN SCHEMA public TO measurer")
+    ask("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO measurer")
+    (tmp_path / "insert.sql").write_text(INSERT)
+    try:
+        done = howdah(
+            *("tune", "inserts", "--allow", "lose-last-moments", "--measure", "--rounds", 5),
+            *("--seconds", 0.1, "--statement", tmp_path / "insert.sql", "--json"),
+            *("--dsn", make_conninfo(orders, host="127.0.0.1", user="measurer", password="x")),
+        )
+    finally:
+        ask("DROP OWNED BY measurer; DROP ROLE measurer")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "synchronous_commit" in [change["setting"] for change in told["plan"]["changes"]]
+    assert "wal_compression" in told["not_measured"]

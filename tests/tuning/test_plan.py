@@ -106,7 +106,8 @@ def test_accepted_risk_brings_the_change_in_with_what_it_costs(facts):
 
     assert change.risk is Risk.LOSE_LAST_MOMENTS
     assert "10 ms" in change.why
-    assert "0.6 s" in change.effect
+    assert "0.06 s" in change.effect  # three times the wal_writer_delay that is planned too
+    assert plan.values["wal_writer_delay"] == "20ms"
     assert "wal_level" not in plan.values
 
 

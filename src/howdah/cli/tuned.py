@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from howdah.tuning.search import Found, Trial
 
 __all__ = ["apply", "explain", "measure", "planned", "search", "show_plan", "subject"]
+
+OLDEST = 14
+"""The major that a setting without a word on it is in."""
 
 NOT_BETTER = 3
 """Exit code: done, and the plan was rolled back, or nothing better was found."""
@@ -59,26 +65,37 @@ def show_plan(plan: Plan, *, form: str | None, as_json: bool) -> None:
 def _plan_lines(plan: Plan) -> list[str]:
     from howdah.tuning.catalogue import catalogue
 
-    lines = [*plan.observed, ""] if plan.observed else []
+    lines = [*_folded(plan.observed), ""] if plan.observed else []
     if not plan.changes:
         lines.append(f"nothing to change for the workload {plan.workload}")
     for change in plan.changes:
         takes = "restart" if change.needs == "restart" else "reload"
         head = f"{change.setting}: {change.now} -> {change.proposed}"
-        lines += [f"{head:<52} {change.risk}, {takes}", f"    why:    {change.why}"]
-        lines.append(f"    expect: {change.effect}")
+        lines.append(f"{head:<52} {change.risk}, {takes}")
+        lines += _folded([f"    why:    {change.why}", f"    expect: {change.effect}"], 12)
     if plan.withheld:
         lines.append("\nnot in the plan:")
     for one in plan.withheld:
-        lines.append(f"  {one.setting} = {one.proposed} ({one.risk}): {one.reason}")
+        lines += _folded([f"  {one.setting} = {one.proposed} ({one.risk}): {one.reason}"])
     known = catalogue().habits
     lines.append("\nwhat the client can do, at no risk:")
     for key in plan.habits:
         if key in known:
             gain = f" [{known[key].gain}]" if known[key].gain else ""
-            lines.append(f"  {known[key].name}: {known[key].example}{gain}")
+            lines += _folded([f"  {known[key].name}: {known[key].example}{gain}"])
     lines.append("\nprove it: --measure, or --apply; explain: howdah tune explain NAME")
     return lines
+
+
+def _folded(lines: Iterable[str], indent: int = 4) -> list[str]:
+    """Fold long lines where a terminal would; what goes into a file or a pipe stays whole."""
+    if not sys.stdout.isatty():
+        return list(lines)
+    width = max(shutil.get_terminal_size().columns, 60)
+    wrapper = TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [part for line in lines for part in wrapper.wrap(line) or [""]]
 
 
 def measure(conninfo: str, plan: Plan, what: Subject, *, chart: Path | None, as_json: bool) -> None:
@@ -94,7 +111,7 @@ def measure(conninfo: str, plan: Plan, what: Subject, *, chart: Path | None, as_
         click.echo(f"measured: {', '.join(part.values) or 'nothing'}")
         _show_measured(measured)
         if left:
-            click.echo(f"not measured, since the whole server would have it: {', '.join(left)}")
+            click.echo(f"not measured, since a session cannot set it here: {', '.join(left)}")
             click.echo("To measure those too: --apply, and --restart where one is needed.")
     _draw(measured, chart)
 
@@ -142,36 +159,24 @@ def _show_measured(measured: Sequence[Measured]) -> None:
 
     if not measured:
         return
-    rows: list[tuple[object, ...]] = [
-        (
-            "workload",
-            "rows/s",
-            "after",
-            "ratio",
-            "95% interval",
-            "",
-            "p50 ms",
-            "p99 ms",
-            "WAL B/row",
-        )
-    ]
+    rows: list[tuple[object, ...]] = [("workload", "rows/s", "times", "95% interval", "verdict")]
     for one in measured:
-        c, b, a = one.comparison, one.before, one.after
-        rows.append(
-            (
-                one.workload,
-                f"{c.before:,.0f}",
-                f"{c.after:,.0f}",
-                f"{c.ratio:.2f}",
-                f"{c.low:.2f} to {c.high:.2f}",
-                c.verdict,
-                f"{b.p50_s * 1e3:.2f} -> {a.p50_s * 1e3:.2f}",
-                f"{b.p99_s * 1e3:.2f} -> {a.p99_s * 1e3:.2f}",
-                f"{b.wal_bytes_per_row:,.0f} -> {a.wal_bytes_per_row:,.0f}",
-            )
-        )
-    for line in [*table(rows), *(one.about for one in measured if one.about)]:
+        c = one.comparison
+        rates = f"{c.before:,.0f} -> {c.after:,.0f}"
+        interval = f"{c.low:.2f} to {c.high:.2f}"
+        rows.append((one.workload, rates, f"{c.ratio:.2f}", interval, c.verdict))
+    head, *lines = table(rows)
+    click.echo(head)
+    for line, one in zip(lines, measured, strict=True):
+        b, a = one.before, one.after
         click.echo(line)
+        click.echo(
+            f"    p50 {b.p50_s * 1e3:.2f} -> {a.p50_s * 1e3:.2f} ms, "
+            f"p99 {b.p99_s * 1e3:.2f} -> {a.p99_s * 1e3:.2f} ms, "
+            f"WAL {b.wal_bytes_per_row:,.0f} -> {a.wal_bytes_per_row:,.0f} B a row"
+        )
+        if one.about:
+            click.echo(one.about)
 
 
 def _draw(measured: Sequence[Measured], chart: Path | None) -> None:
@@ -200,7 +205,7 @@ def explain(name: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), default=dict))
         return
-    for line in _explained(found):
+    for line in _folded(_explained(found), 11):
         click.echo(line)
 
 
@@ -213,6 +218,11 @@ def _explained(found: Setting | Advice) -> list[str]:
         lines += [f"  gain:    {found.gain}"] if found.gain else []
     else:
         lines.append(f"  expect:  {found.effect}")
+        contexts = [f"{name} from {major} on" for major, name in found.contexts.items()]
+        context = "; ".join(contexts) if len(contexts) > 1 else found.context(found.since)
+        unit = f", in {found.unit}" if found.unit else ""
+        since = f", since PostgreSQL {found.since}" if found.since > OLDEST else ""
+        lines.append(f"  context: {context}{unit}{since}")
         named = ", ".join(f"{value}: {risk}" for value, risk in found.risks.items())
         lines.append(f"  risk:    {named or 'safe'}")
     if found.forbids:
@@ -233,11 +243,13 @@ def search(
     from howdah import pg
     from howdah.tuning.catalogue import Risk
     from howdah.tuning.facts import read_facts
+    from howdah.tuning.plan import plan_inserts
     from howdah.tuning.search import search as look
 
     with pg.connect(conninfo, application_name="howdah tune") as conn:
         facts = read_facts(conn)
     risks = [Risk(risk) for risk in allow]
+    rules = plan_inserts(facts, workload=what.workload, allowed=risks).values
     found = look(
         conninfo,
         facts,
@@ -245,7 +257,7 @@ def search(
         minutes=minutes,
         allowed=risks,
         restart=restart,
-        on_event=_tell_trial,
+        on_event=lambda trial: _tell_trial(trial, rules),
     )
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -255,9 +267,10 @@ def search(
         raise click.exceptions.Exit(NOT_BETTER)
 
 
-def _tell_trial(trial: Trial) -> None:
-    values = ", ".join(f"{name}={value}" for name, value in trial.values.items())
-    click.echo(f"{trial.rows_per_second:,.0f} rows/s, {trial.outcome}: {values}", err=True)
+def _tell_trial(trial: Trial, rules: Mapping[str, str]) -> None:
+    others = [f"{n}={v}" for n, v in trial.values.items() if rules.get(n) != v]
+    words = ", ".join(others) or "nothing else than the rules' plan"
+    click.echo(f"{trial.rows_per_second:,.0f} rows/s, {trial.outcome}: {words}", err=True)
 
 
 def _show_found(found: Found) -> None:

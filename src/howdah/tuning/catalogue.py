@@ -11,6 +11,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -171,9 +172,12 @@ def setting(name: str) -> Setting:
     """
     known = catalogue().settings
     if name not in known:
+        names = [*known, *catalogue().tables, *catalogue().habits]
+        near = get_close_matches(name.lower(), names, n=2, cutoff=0.6)
+        alike = f" (near it: {', '.join(near)})" if near else ""
         raise UsageError(
-            f"The catalogue of settings for inserts has no {name!r}.",
-            next_step=f"It has: {', '.join(sorted(known))}.",
+            f"The catalogue of settings and habits for inserts has no {name!r}{alike}.",
+            next_step="See all: howdah tune explain",
         )
     return known[name]
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from howdah.tuning.costly import shortened
 from howdah.tuning.facts import Facts, Host
-from howdah.tuning.rules import shown_size
 
 __all__ = ["observed"]
 
 _SHOWN = 70
-_MB = 1 << 20
+_MB, _GB = 1 << 20, 1 << 30
 
 
 def observed(facts: Facts) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ def _lines(facts: Facts) -> Iterator[str]:
 def _host(host: Host) -> str:
     flush = f", {host.flush_s * 1e3:.2f} ms to flush 8 kB of WAL" if host.flush_s else ""
     disk = f" on {host.wal_filesystem}" if host.wal_filesystem else ""
-    return f"{host.cores} cores, {shown_size(host.memory_bytes)} of memory{flush}{disk}"
+    return f"{host.cores} cores, {host.memory_bytes / _GB:.1f} GB of memory{flush}{disk}"
 
 
 def _writes(facts: Facts) -> Iterator[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from howdah import pg
 from howdah.errors import UsageError
@@ -15,6 +15,7 @@ from howdah.server.change import Change, apply_change, history, plan_change, pla
 from howdah.server.history import Entry
 from howdah.tuning.catalogue import WORKLOADS
 from howdah.tuning.measure import Measured, Progress, Side, measure
+from howdah.tuning.plan import Change as PlanChange
 from howdah.tuning.plan import Plan
 from howdah.tuning.replay import replayed
 from howdah.tuning.scratch import scratch_schema
@@ -100,7 +101,7 @@ def measure_plan(
     *,
     on_event: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Plan, list[Measured]]:
-    """Measure the part of a plan that sessions can set for themselves; nobody else notices.
+    """Measure the part of a plan that our role's sessions can set; nobody else notices.
 
     Returns:
         That part, and the figures; none where it is empty.
@@ -108,8 +109,11 @@ def measure_plan(
     part = plan.only("session")
     if not part.changes:
         return part, []
-    sides: dict[Side, dict[str, str]] = {"before": {}, "after": part.values}
     with scratch_schema(conninfo) as (conn, schema):
+        part = replace(part, changes=tuple(c for c in part.changes if _may_set(conn, c)))
+        if not part.changes:
+            return part, []
+        sides: dict[Side, dict[str, str]] = {"before": {}, "after": part.values}
         workloads = subject.workloads(conn, schema)
         return part, measure(
             conninfo,
@@ -119,6 +123,19 @@ def measure_plan(
             seconds=subject.seconds,
             on_event=on_event,
         )
+
+
+_SET = "SELECT pg_catalog.set_config(%s, %s, true)"
+
+
+def _may_set(conn: Connection[Any], change: PlanChange) -> bool:
+    """Say whether our session may have the value: some are for superusers, or by a grant (15+)."""
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(_SET, [change.setting, change.proposed])
+    except errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 def apply_plan(
