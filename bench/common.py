@@ -19,10 +19,12 @@ from pathlib import Path
 import orjson
 import psutil
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from howdah import server
 
 SETTINGS = {"max_wal_size": "16GB", "checkpoint_timeout": "1h", "shared_buffers": "512MB"}
+NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "passfile": "PGPASSFILE"}
 AS_IT_IS = "WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
 """Text that holds no quote and delimiter; the plain format takes JSON's backslashes for its own."""
 
@@ -151,6 +153,12 @@ def halves(file: Path) -> list[Path]:
 def compiled() -> dict[str, str]:
     """Return an environment in which Python uses compiled bytecode, as installed."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def environment(running: server.Running, **more: str) -> dict[str, str]:
+    """Return the environment of a process that finds a server by libpq's variables."""
+    words = conninfo_to_dict(running.conninfo())
+    return compiled() | {NAMES[k]: str(v) for k, v in words.items() if k in NAMES} | more
 
 
 def peak_while(process: subprocess.Popen[bytes]) -> int:

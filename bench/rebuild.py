@@ -9,7 +9,7 @@ examples/project with databases of their own on one server. Needs PostGIS.
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import re
 import shutil
 import statistics
@@ -21,22 +21,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-from common import compiled, own_server
-from psycopg.conninfo import conninfo_to_dict
+from common import environment, own_server
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "project"
-NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "passfile": "PGPASSFILE"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    with own_server() as (running, folder):
-        words = conninfo_to_dict(running.conninfo())
-        base = compiled() | {NAMES[k]: str(v) for k, v in words.items() if k in NAMES}
-        with psycopg.connect(running.conninfo(), autocommit=True) as conn:
-            sides = measure(conn, base, Path(tempfile.mkdtemp(dir=folder)), rounds)
+    with (
+        own_server() as (running, folder),
+        psycopg.connect(running.conninfo(), autocommit=True) as conn,
+    ):
+        sides = measure(conn, environment(running), Path(tempfile.mkdtemp(dir=folder)), rounds)
     print(table(sides))
 
 
@@ -44,17 +42,17 @@ def measure(
     conn: psycopg.Connection[tuple[object, ...]], base: dict[str, str], folder: Path, rounds: int
 ) -> dict[str, list[float]]:
     hand, ours = (copy(conn, base, folder / name, name) for name in ("hand", "ours"))
-    steps: dict[str, Callable[[], object]] = {
+    steps: dict[str, Callable[[], subprocess.CompletedProcess[str]]] = {
         "by hand (by-hand.sh)": lambda: hand("./by-hand.sh"),
         "howdah rebuild, nothing kept": lambda: ours(*HOWDAH, "--fresh"),
         "howdah rebuild --in-place": lambda: ours(*HOWDAH, "--in-place"),
         "howdah rebuild, a model of catalog changed": lambda: ours(*HOWDAH),
         "howdah rebuild, a model of places changed": lambda: ours(*HOWDAH),
         "howdah rebuild --app places, and again": lambda: ours(*HOWDAH, "--app", "places"),
-        "howdah rebuild, inputs unchanged": lambda: ours(*HOWDAH),
+        UNCHANGED: lambda: ours(*HOWDAH, "--json"),
         "python -c 'django.setup()'": lambda: ours(sys.executable, "-c", SETUP),
     }
-    sides: dict[str, list[float]] = {name: [] for name in steps}
+    sides: dict[str, list[float]] = {name: [] for name in (*steps, PARTS)}
     hand("./by-hand.sh")
     ours(*HOWDAH)
     changes = 0
@@ -64,11 +62,16 @@ def measure(
                 changes += 1
                 change(folder / "ours", app, changes)
             started = time.perf_counter()
-            run()
+            done = run()
             sides[name].append(time.perf_counter() - started)
+            if name == UNCHANGED:
+                taken = json.loads(done.stdout)["steps"]
+                sides[PARTS].append(taken["carry over"] + taken["swap"])
     return sides
 
 
+UNCHANGED = "howdah rebuild, inputs unchanged"
+PARTS = "of that, carrying over and swapping"
 APPS = ("catalog", "places")
 HOWDAH = (sys.executable, "-m", "howdah", "rebuild")
 SETUP = "import django; django.setup()"
@@ -76,7 +79,7 @@ SETUP = "import django; django.setup()"
 
 def copy(
     conn: psycopg.Connection[tuple[object, ...]], base: dict[str, str], folder: Path, name: str
-) -> Callable[..., object]:
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Copy the project, make its databases; return what runs a command in it."""
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     databases = {"DEPOT_DATABASE": name, "DEPOT_GEO_DATABASE": f"{name}_geo"}
@@ -91,12 +94,12 @@ def copy(
         autocommit=True,
     ) as geo:
         geo.execute("CREATE EXTENSION postgis")
-    environment = base | databases | {"DJANGO_SETTINGS_MODULE": "depot.settings.stock"}
-    environment |= {"PYTHON": sys.executable, "PATH": os.environ["PATH"]}
+    words = base | databases | {"DJANGO_SETTINGS_MODULE": "depot.settings.stock"}
+    words |= {"PYTHON": sys.executable}
 
-    def run(*command: str) -> object:
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, check=False, cwd=folder, env=environment, capture_output=True, text=True
+            command, check=False, cwd=folder, env=words, capture_output=True, text=True
         )
         if done.returncode:
             raise SystemExit(f"{command}: {done.stdout}{done.stderr}")

@@ -9,7 +9,6 @@ add a field, alter it, or add an index, in turn. The sizes run in turn in one ru
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,8 @@ import time
 from pathlib import Path
 
 import psycopg
-from common import compiled, own_server
-from psycopg.conninfo import conninfo_to_dict
+from common import environment, own_server
 
-NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "passfile": "PGPASSFILE"}
 MODELS_OF_AN_APP = 10
 AUTO = 'auto_created=True, primary_key=True, serialize=False, verbose_name="ID"'
 REBUILD = ("-m", "howdah", "rebuild", "--json")
@@ -60,30 +57,28 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     with own_server() as (running, folder):
-        words = conninfo_to_dict(running.conninfo())
-        base = compiled() | {NAMES[k]: str(v) for k, v in words.items() if k in NAMES}
-        base |= {"DJANGO_SETTINGS_MODULE": "settings", "PATH": os.environ["PATH"]}
+        base = environment(running, DJANGO_SETTINGS_MODULE="settings")
         for size in given.sizes:
             models, migrations = map(int, size.split(":"))
             project = Path(tempfile.mkdtemp(dir=folder))
             write(project, models // MODELS_OF_AN_APP, migrations)
-            environment = base | {"DATABASE": f"large_{models}"}
+            words = base | {"DATABASE": f"large_{models}"}
             with psycopg.connect(running.conninfo(), autocommit=True) as conn:
                 conn.execute(f"CREATE DATABASE large_{models}")
                 conn.execute(f"CREATE DATABASE django_{models}")
-            rows.append((models, migrations, times(project, environment, with_django=given.django)))
+            rows.append((models, migrations, times(project, words, with_django=given.django)))
     print(table(rows))
 
 
-def times(project: Path, environment: dict[str, str], *, with_django: bool) -> list[float]:
-    run(project, environment, *REBUILD)  # compiles the files
+def times(project: Path, words: dict[str, str], *, with_django: bool) -> list[float]:
+    run(project, words, *REBUILD)  # compiles the files
     found = [
-        run(project, environment, "-c", "import django; django.setup()"),
-        run(project, environment, *REBUILD, "--fresh"),
-        run(project, environment, *REBUILD),
+        run(project, words, "-c", "import django; django.setup()"),
+        run(project, words, *REBUILD, "--fresh"),
+        run(project, words, *REBUILD),
     ]
     if with_django:
-        other = environment | {"DATABASE": environment["DATABASE"].replace("large", "django")}
+        other = words | {"DATABASE": words["DATABASE"].replace("large", "django")}
         with psycopg.connect(
             host=other["PGHOST"],
             port=other["PGPORT"],
@@ -97,13 +92,13 @@ def times(project: Path, environment: dict[str, str], *, with_django: bool) -> l
     return found
 
 
-def run(project: Path, environment: dict[str, str], *arguments: str) -> float:
+def run(project: Path, words: dict[str, str], *arguments: str) -> float:
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments],
         check=False,
         cwd=project,
-        env=environment,
+        env=words,
         capture_output=True,
         text=True,
     )

@@ -22,11 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from common import compiled, own_server
-from psycopg.conninfo import conninfo_to_dict
+from common import environment, own_server
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "project"
-NAMES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "passfile": "PGPASSFILE"}
 RUNNER = 'TEST_RUNNER = "howdah.django.test.Runner"\n'
 TESTS = """
 from catalog.models import Tag
@@ -70,20 +68,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     with own_server() as (running, folder):
-        words = conninfo_to_dict(running.conninfo())
-        environment = compiled() | {NAMES[k]: str(v) for k, v in words.items() if k in NAMES}
-        environment["DJANGO_SETTINGS_MODULE"] = "depot.settings.schemas"
+        words = environment(running, DJANGO_SETTINGS_MODULE="depot.settings.schemas")
         with psycopg.connect(running.conninfo(), autocommit=True) as conn:
             conn.execute("CREATE DATABASE depot")
             conn.execute("CREATE DATABASE depot_geo")
         with psycopg.connect(running.conninfo("depot_geo"), autocommit=True) as conn:
             conn.execute("CREATE EXTENSION postgis")
         project = prepared(Path(tempfile.mkdtemp(dir=folder)) / "project")
-        run(SIDES[1], project, environment)  # what is kept is built here
+        run(SIDES[1], project, words)  # what is kept is built here
         SIDES[1].setup, SIDES[1].whole = [], []
         for _ in range(rounds):
             for side in SIDES:
-                run(side, project, environment)
+                run(side, project, words)
     print(table())
 
 
@@ -98,13 +94,13 @@ def prepared(project: Path) -> Path:
     return project
 
 
-def run(side: Side, project: Path, environment: dict[str, str]) -> None:
+def run(side: Side, project: Path, words: dict[str, str]) -> None:
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *side.command],
         check=False,
         cwd=project,
-        env=environment,
+        env=words,
         capture_output=True,
         text=True,
     )

@@ -32,3 +32,47 @@ def test_tables_and_rows_are_those_of_migrate(winding):
     assert "CREATE TABLE shop.walk_article (" in expected
     wrong = [*(f"- {one}" for one in expected - made), *(f"+ {one}" for one in made - expected)]
     assert not wrong, "\n".join(wrong)
+
+
+COUNTS = """
+from django.db.models.signals import class_prepared
+
+
+def count(sender, **_):
+    with open("rendered.txt", "a") as file:
+        file.write("x")
+
+
+class_prepared.connect(count)
+"""
+CHAIN = """
+from django.db import migrations, models
+
+KEY = ("id", models.BigAutoField(primary_key=True))
+
+
+def link(number):
+    return models.ForeignKey(f"shop.Link{number}", models.CASCADE, null=True, related_name="+")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0001_initial")]
+    operations = [migrations.CreateModel("Link0", [KEY])]
+    for number in range(1, 40):
+        operations.append(migrations.CreateModel(f"Link{number}", [KEY, ("to", link(number - 1))]))
+    for number in range(30):
+        operations.append(migrations.AddField("Link20", f"more{number}", link(number)))
+"""
+
+
+def test_operation_costs_the_same_however_many_models_hang_together(small):
+    (small.folder / "shop/__init__.py").write_text(COUNTS)
+    (small.folder / "shop/migrations/0002_chain.py").write_text(CHAIN)
+
+    small.rebuild()
+
+    # For each AddField the model, and what it points at: 2 models at first, 32 in the end. Django
+    # renders all 40 each time, before and after; and for each CreateModel all that are there.
+    rendered = len((small.folder / "rendered.txt").read_text())
+    assert rendered < 30 * (2 + 32)
+    assert small.ask("SELECT count(*) FROM shop.shop_link20") == [0]

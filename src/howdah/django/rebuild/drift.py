@@ -57,12 +57,15 @@ def blamed(drift: Sequence[Drift]) -> Generator[None]:
         raise
 
 
-def find_drift() -> tuple[Drift, ...]:
+def find_drift(loader: MigrationLoader | None = None) -> tuple[Drift, ...]:
     """Return the apps whose models are ahead of their migrations, without asking a database.
+
+    Args:
+        loader: With the migrations as they are now; None: read them.
 
     Source: https://docs.djangoproject.com/en/5.2/ref/django-admin/#cmdoption-makemigrations-check
     """
-    loader = MigrationLoader(None)
+    loader = loader or MigrationLoader(None)
     detector = MigrationAutodetector(states.last(loader), ProjectState.from_apps(apps))
     changed = [
         Drift(app, tuple(one.describe() for migration in found for one in migration.operations))

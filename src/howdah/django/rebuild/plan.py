@@ -150,7 +150,7 @@ def plan_rebuild(
             next_step="Choose another settings module with --settings.",
         )
     keep_old = rules.keep_old if options.keep_old is None else options.keep_old
-    drift = find_drift() if with_drift and options.migrations != "from models" else ()
+    drift = find_drift(loader) if with_drift and options.migrations != "from models" else ()
     names = tuple(migration_names(loader))
     return RebuildPlan(tuple(found), options, rules, keep_old, drift, names)
 

@@ -134,7 +134,7 @@ class State(ProjectState):
         both = chain(self.unmigrated.items(), self.models.items())
         return {key: _links(model) for key, model in both}
 
-    def near(self, keys: frozenset[Key]) -> ProjectState:
+    def near(self, keys: set[Key]) -> ProjectState:
         """Return the state with the classes of these models only."""
         if self._near is None or not keys <= self._near.keys:
             self._near = _Near(self, keys)
@@ -195,7 +195,7 @@ class _Classes(StateApps):
 class _Near(ProjectState):
     """A state with the classes of some models only."""
 
-    def __init__(self, state: State, keys: frozenset[Key]) -> None:
+    def __init__(self, state: State, keys: set[Key]) -> None:
         super().__init__(state.models, state.real_apps)
         self.keys = keys
         self._unmigrated = state.unmigrated
@@ -265,8 +265,7 @@ def seen_by(
     if type(operation) not in _ON_ONE_MODEL | _RENAMES:
         return before, then
     altered = _altered(operation, label, before) | _altered(operation, label, then)
-    keys = frozenset(before.neighbours(altered) | then.neighbours(altered))
-    return before.near(keys), then.near(keys)
+    return before.near(before.neighbours(altered)), then.near(then.neighbours(altered))
 
 
 def _with_one_changed(operation: Operation, label: str, state: State) -> State:
