@@ -207,8 +207,11 @@ def chart(delays: Mapping[float, Seconds], path: Path) -> None:
             base = statistics.median(taken[work, DEFAULTS])
             times = [base / statistics.median(taken[work, side]) for side in sides]
             places = [place - 0.26 * (number - 1) for place in range(len(sides))]
-            bars = axes.barh(places, times, 0.26, color=colours[number], label=f"+{delay:g} ms")
-            axes.bar_label(bars, labels=[f"{one:,.3g}" for one in times], padding=2, fontsize=6)
+            lengths = [one - 1 for one in times]
+            colour, label = colours[number], f"+{delay:g} ms"
+            bars = axes.barh(places, lengths, 0.26, left=1, color=colour, label=label)
+            labels = [f"{one:,.0f}" if one >= 100 else f"{one:.2g}" for one in times]
+            axes.bar_label(bars, labels=labels, padding=2, fontsize=6)
         axes.set_yticks(range(len(sides)), sides)
         axes.set_xscale("log")
         axes.axvline(1, color="#444444", linewidth=0.8)
