@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,9 @@ def test_tables_and_rows_are_those_of_migrate(winding):
     assert not wrong, "\n".join(wrong)
 
 
+OTHER = """
+DATABASES["other"] = DATABASES["default"] | {"NAME": os.environ["DEPOT_GEO_DATABASE"]}
+"""
 COUNTS = """
 from django.db.models.signals import class_prepared
 
@@ -76,3 +80,19 @@ def test_operation_costs_the_same_however_many_models_hang_together(small):
     rendered = len((small.folder / "rendered.txt").read_text())
     assert rendered < 30 * (2 + 32)
     assert small.ask("SELECT count(*) FROM shop.shop_link20") == [0]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+def test_random_operations_make_what_django_makes(make_project, seed):
+    project = make_project("small", count=2)
+    with (project.folder / "settings.py").open("a") as settings:
+        settings.write(OTHER)
+    for database in project.databases:
+        project.ask("CREATE SCHEMA shop", database=database)
+
+    done = project.run(Path(__file__).with_name("both_ways.py"), seed, 60)
+
+    assert done == "60\n"
+    made, expected = (project.described("--schema=shop", database=one) for one in project.databases)
+    assert made == expected

@@ -94,7 +94,7 @@ def migrate(
     for step in steps:
         on_step(step)
         try:
-            state = _apply(step, state, [one for one in step.aliases if one in chosen])
+            state = apply(step, state, [one for one in step.aliases if one in chosen])
         except HowdahError:
             raise
         except Exception as exc:
@@ -173,8 +173,8 @@ def _create(
                 editor.create_model(model)
 
 
-def _apply(step: Step, state: State, aliases: list[str]) -> State:
-    """Return the state after a migration that is applied wherever it goes."""
+def apply(step: Step, state: State, aliases: list[str]) -> State:
+    """Apply a migration to the aliases; return the state after it."""
     migration, then = step.migration, state
     if not aliases:
         for operation in migration.operations:
