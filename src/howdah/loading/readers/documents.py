@@ -187,8 +187,11 @@ def _pruned(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_pruned(member) for member in value]
     if isinstance(value, Mapping):
-        pruned = ((key, _pruned(member)) for key, member in value.items())
-        return {key: member for key, member in pruned if member or member in _ZEROS}
+        return {
+            key: kept
+            for key, member in value.items()
+            if (kept := member if type(member) in _PLAIN else _pruned(member)) or kept in _ZEROS
+        }
     return value
 
 

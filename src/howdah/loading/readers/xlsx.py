@@ -226,22 +226,13 @@ def _format_kind(code: str) -> bool | None:
     return True if re.search("[dmyhs]", bare) else None
 
 
-class _Strings(_Part):
-    """The strings that cells share: on disk, where they are many."""
+class _Texts(_Part):
+    """A part with texts in runs, in `pieces`; those that say how it is read aloud are left out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  see __exit__
-        self._offsets = array("Q", [0])
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
         self._phonetic = False
-        self.get = lru_cache(1 << 15)(self._get)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def start_rPh(self, _: object) -> None:  # noqa: N802
         self._phonetic = True
@@ -251,12 +242,28 @@ class _Strings(_Part):
 
     def end_t(self, text: str) -> None:
         if not self._phonetic:
-            self._pieces.append(text)
+            self.pieces.append(text)
+
+
+class _Strings(_Texts):
+    """The strings that cells share: on disk, where they are many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  see __exit__
+        self._offsets = array("Q", [0])
+        self.get = lru_cache(1 << 15)(self._get)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def end_si(self, _: object) -> None:
-        length = self._file.write("".join(self._pieces).encode("utf-8", "surrogatepass"))
+        length = self._file.write("".join(self.pieces).encode("utf-8", "surrogatepass"))
         self._offsets.append(self._offsets[-1] + length)
-        self._pieces.clear()
+        self.pieces.clear()
 
     def _get(self, number: int) -> str:
         start, end = self._offsets[number : number + 2]
@@ -264,7 +271,7 @@ class _Strings(_Part):
         return _unescaped(self._file.read(end - start).decode("utf-8", "surrogatepass"))
 
 
-class _Sheet(_Part):
+class _Sheet(_Texts):
     """The cells of a sheet.
 
     Attributes:
@@ -282,8 +289,6 @@ class _Sheet(_Part):
         self._column = -1
         self._cell: dict[str, str] = {}
         self._value = ""
-        self._inline: list[str] = []
-        self._phonetic = False
 
     def start_row(self, _: object) -> None:
         self._row, self._column, self.in_row = {}, -1, True
@@ -297,20 +302,10 @@ class _Sheet(_Part):
         place = attributes.get("r")
         self._column = _column(place.rstrip("0123456789")) if place else self._column + 1
         self._cell, self._value = attributes, ""
-        self._inline.clear()
+        self.pieces.clear()
 
     def end_v(self, text: str) -> None:
         self._value = text
-
-    def start_rPh(self, _: object) -> None:  # noqa: N802
-        self._phonetic = True
-
-    def end_rPh(self, _: object) -> None:  # noqa: N802
-        self._phonetic = False
-
-    def end_t(self, text: str) -> None:
-        if not self._phonetic:
-            self._inline.append(text)
 
     def end_c(self, _: object) -> None:
         value = self._valued(self._cell.get("t", "n"), self._value)
@@ -324,7 +319,7 @@ class _Sheet(_Part):
             case "s":
                 return self._strings.get(int(text)) if text else ""
             case "inlineStr":
-                return _unescaped("".join(self._inline))
+                return _unescaped("".join(self.pieces))
             case "b":
                 return text in {"1", "true"} if text else ""
             case "e":
