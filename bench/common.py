@@ -38,6 +38,7 @@ class Side:
         run: Does the work once.
         records: On how many records; a slow way gets fewer.
         note: What the table says of it.
+        check: Stops the benchmark where the work was not done; takes none of its time.
         seconds: Of each round.
     """
 
@@ -45,6 +46,7 @@ class Side:
     run: Callable[[], object]
     records: int
     note: str = ""
+    check: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -80,6 +82,7 @@ def in_turn(sides: Sequence[Side], rounds: int, before: Callable[[], None]) -> N
             started = time.perf_counter()
             side.run()
             side.seconds.append(time.perf_counter() - started)
+            side.check()
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> float:

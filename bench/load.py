@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import common
@@ -42,12 +44,8 @@ def _measure(running: server.Running, folder: Path, records: int, rounds: int) -
     print(f"{data.stat().st_size / records:.0f} bytes a record\n")
     dsn = running.conninfo()
 
-    def side(name: str, table: str, run: object) -> Side:
-        def checked() -> None:
-            run()  # type: ignore[operator]
-            common.counted(dsn, table, records)
-
-        return Side(name, checked, records)
+    def side(name: str, table: str, run: Callable[[], object]) -> Side:
+        return Side(name, run, records, check=partial(common.counted, dsn, table, records))
 
     copy = common.server_copy
     sides = [

@@ -65,29 +65,27 @@ class Task:
         self.sides: list[Side] = []
 
     def add(
-        self, name: str, run: Callable[[Path], object], *, needs: str = "", slow: bool = False
+        self,
+        name: str,
+        run: Callable[[Path], object],
+        *,
+        needs: str = "",
+        slow: bool = False,
+        into: str = "",
+        note: str = "",
     ) -> None:
-        """Add a side, if what it needs is installed."""
+        """Add a side, if what it needs is installed; `into`: another table than the task's."""
         if needs and importlib.util.find_spec(needs) is None and shutil.which(needs) is None:
             print(f"left out: {name} ({needs} is not installed)")
             return
         file = self.few if slow else self.data
         count = self.records // FEWER if slow else self.records
 
-        def checked() -> None:
-            run(file)
-            common.counted(self.dsn, self.loaded(), count)
-
-        self.sides.append(Side(name, checked, count))
+        check = partial(common.counted, self.dsn, into or self.table, count)
+        self.sides.append(Side(name, partial(run, file), count, note, check))
 
     data: Path
     few: Path
-
-    def loaded(self) -> str:
-        """Return the table that the side has loaded."""
-        with psycopg.connect(self.dsn) as conn:
-            row = conn.execute("SELECT to_regclass('documents') IS NOT NULL").fetchone()
-        return "documents" if row and row[0] else self.table
 
     table = "plain"
 
@@ -111,7 +109,7 @@ def json_task(running: server.Running, folder: Path, records: int) -> Task:
         lambda _: copy(dsn, binary, "plain", "WITH (FORMAT binary)"),
     )
     task.add("psql \\copy", lambda file: common.psql_copy(running, file, "plain", AS_IT_IS))
-    task.add("howdah load", lambda file: _howdah(dsn, file))
+    task.add("howdah load", lambda file: _howdah(dsn, file), into="documents")
     task.add("psycopg copy.write_row", lambda file: _psycopg_copy(dsn, file))
     task.add("psycopg executemany", lambda file: _psycopg_executemany(dsn, file), slow=True)
     task.add("asyncpg copy", lambda file: _asyncpg(dsn, file), needs="asyncpg")
@@ -259,6 +257,12 @@ def csv_task(running: server.Running, folder: Path, records: int) -> Task:
     task.add("COPY FROM, 1 backend", lambda file: copy(dsn, [file], "people", with_header))
     task.add("psql \\copy", lambda file: common.psql_copy(running, file, "people", with_header))
     task.add("howdah load", lambda file: _howdah(dsn, file, "--table", "people"))
+    task.add(
+        "howdah load --as columns",
+        lambda file: _howdah(dsn, file, "--table", "made", "--as", "columns"),
+        into="made",
+        note="makes the table",
+    )
     task.add("psycopg copy.write_row", lambda file: _psycopg_people(dsn, file))
     task.add("asyncpg copy", lambda file: _asyncpg_people(dsn, file), needs="asyncpg", slow=True)
     task.add("ADBC ingest", lambda file: _adbc(dsn, file), needs="adbc_driver_postgresql")
@@ -482,7 +486,7 @@ def main() -> None:
             make, title, create = TASKS[name]
             task = make(running, folder, arguments.records)
             print(f"\nPostgreSQL {running.version}: {title}, {arguments.rounds} rounds\n")
-            drop = "DROP TABLE IF EXISTS plain, people, documents"
+            drop = "DROP TABLE IF EXISTS plain, people, documents, made"
             before = partial(common.settled, task.dsn, drop, create)
             common.in_turn(task.sides, arguments.rounds, before)
             print(common.table(task.sides, task.sides[0]))

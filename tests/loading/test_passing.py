@@ -173,6 +173,38 @@ def test_values_pass_that_their_column_keeps_and_no_others(kind, known):
                 list(checked([row], (kind, Kind.TEXT), ","))
 
 
+TYPED = [kind for kind, _ in FORMS if kind not in (Kind.TEXT, None)] + [Kind.INTEGER]
+# What has more digits, the server refuses as a bigint.
+SHORT = [text for text in ALL_FORMS if len(text) < 20 or "-" in text]
+COLUMN = st.sampled_from(
+    [
+        *SHORT,
+        *("", "0", "-0", "-0.0", "-0.5", "00", "-", "1.", ".5", "5.0", "+1", "1,5", "[1", "null"),
+        *("0.00012", "0.000012", "1e16", "1234567890123456.5", "9007199254740993", "FALSE", " 1"),
+        *("2024-01-02T10:00:00+01:00", "2024-01-02T10:00:00.5Z", "2024-1-2", "1" * 400 + ".5"),
+    ]
+)
+
+
+@pytest.mark.parametrize("kind", TYPED)
+@given(st.data(), st.sampled_from([";", "|"]))
+def test_column_passes_when_each_of_its_values_does(kind, data, delimiter):
+    from howdah.loading.inference import fits
+
+    good = [text for text in SHORT if fits(text, kind, texts=True)]
+    ordinary = st.lists(st.sampled_from([*good, ""]), max_size=3)
+    cells = [*data.draw(ordinary), data.draw(COLUMN), *data.draw(ordinary)]
+    rows = "".join(f"{cell}{delimiter}x\n" for cell in cells).encode()
+
+    def passes(block):
+        try:
+            return list(checked([block], (kind, Kind.TEXT), delimiter)) == [block]
+        except Unfit:
+            return False
+
+    assert passes(rows) == all(fits(cell, kind, texts=True) for cell in cells if cell)
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_other_delimiters_are_loaded_alike(dsn, ask, tmp_path, delimiter):
     path = tmp_path / "a.csv"

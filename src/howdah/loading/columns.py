@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,6 +118,8 @@ def column_name(attribute: str) -> str:
     encoded = name.encode()
     if len(encoded) <= _NAME_BYTES:
         return name
+    import hashlib  # 5 ms, and seldom needed
+
     digest = hashlib.sha256(encoded).hexdigest()[:8]
     return f"{encoded[: _NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
 

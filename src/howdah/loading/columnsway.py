@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import Connection, sql
 
@@ -14,12 +14,14 @@ from howdah.loading import typed
 from howdah.loading.columns import Column, Columns, columns_of, matched, writable
 from howdah.loading.copy import copy_in
 from howdah.loading.inference import kind_of_type
-from howdah.loading.merge import SET, Stage
 from howdah.loading.passing import checked
 from howdah.loading.readers import Batch, Rows
 from howdah.loading.rows import Encoder, Row, Unfit, Unknown
 from howdah.loading.target import Target
 from howdah.loading.ways import Sent, Sourced
+
+if TYPE_CHECKING:
+    from howdah.loading.merge import Stage
 
 __all__ = ["IntoColumns"]
 
@@ -61,11 +63,11 @@ class IntoColumns:
             self._conn.execute(sql.SQL(_LOCK).format(self._target.identifier))
         self._columns = columns_of(self._conn, self._target.oid)
         staged = self._into.merges or self._into.staged
-        stage = Stage(self._conn, self._target, self._into, self._columns)
+        stage = self._stage() if staged else None
         sent = Sent()
         for form, parts in groupby(self._blocks(batches, stage), key=itemgetter(0)):
             blocks = (block for _, block in parts)
-            if staged:
+            if stage is not None:
                 stage.make()
                 count = self._copy(stage.name, form, blocks)
                 sent.rows += stage.merge(None if form.delimiter is None else form.columns)
@@ -80,11 +82,16 @@ class IntoColumns:
         if not self._into.grows:
             return False
         # Made of the columns as they are now, where this transaction has merged before.
-        Stage(self._conn, self._target, self._into, self._columns).drop()
+        self._stage().drop()
         changed = typed.widen(
             self._conn, self._target, self._into.extra, [batch for _, batch in batches]
         )
         return changed or columns_of(self._conn, self._target.oid) != self._columns
+
+    def _stage(self) -> Stage:
+        from howdah.loading.merge import Stage  # which most loads do not need
+
+        return Stage(self._conn, self._target, self._into, self._columns)
 
     def _copy(self, table: sql.Identifier, form: _Format, blocks: Iterable[bytes]) -> int:
         options: sql.Composable = sql.SQL("")
@@ -110,9 +117,10 @@ class IntoColumns:
             return sql.SQL("")
         return sql.SQL(", {} ({})").format(sql.SQL(option), _listed(those))
 
-    def _blocks(self, batches: Iterable[Sourced], stage: Stage) -> Iterator[tuple[_Format, bytes]]:
-        merges = self._into.merges
-        encoder = Encoder(self._columns, self._into, whole=merges or self._into.staged)
+    def _blocks(
+        self, batches: Iterable[Sourced], stage: Stage | None
+    ) -> Iterator[tuple[_Format, bytes]]:
+        encoder = Encoder(self._columns, self._into, whole=stage is not None)
         for source, batch in batches:
             passed = self._passed(batch) if isinstance(batch, Rows) else None
             if passed is not None:
@@ -122,7 +130,7 @@ class IntoColumns:
                 continue
             for part in _parts(batch):
                 rows: Iterable[Row] = (encoder.row(t, texts=part.untyped) for t in part.texts)
-                if encoder.whole:
+                if stage is not None:
                     yield from self._staged(source, rows, stage)
                     continue
                 ordered = sorted(rows, key=attrgetter("written"))
@@ -134,6 +142,8 @@ class IntoColumns:
         self, source: str, rows: Iterable[Row], stage: Stage
     ) -> Iterator[tuple[_Format, bytes]]:
         """Yield rows of all columns, each with the number of the set of those it brings."""
+        from howdah.loading.merge import SET
+
         lines = [b"%b\t%d\n" % (row.line, stage.number_of(row.brought)) for row in rows]
         if lines:
             yield _Format(source, (*writable(self._columns), SET), None), b"".join(lines)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from howdah.loading.readers import UnreadableSource
 
 if TYPE_CHECKING:
+    import zipfile
+
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = [

@@ -180,8 +180,10 @@ def kinds_of(
     kinds = dict(known or {})
     for record in records:
         for name, value in record.items():
-            kind = _kind_of(value, texts=texts)
             before = kinds.get(name)
+            if before is Kind.TEXT and type(value) is str:
+                continue  # it holds any
+            kind = _kind_of(value, texts=texts)
             kinds[name] = kind if before is None else join(before, kind)
     return kinds
 

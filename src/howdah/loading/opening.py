@@ -10,21 +10,13 @@ never more than `expansion` allows. Links, devices and the like are left out.
 from __future__ import annotations
 
 import io
-import lzma
-import shutil
 import stat
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import BinaryIO, cast
-
-import zstandard
+from functools import cache, partial
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from howdah.loading.expansion import (
     DEEPEST,
@@ -48,6 +40,9 @@ from howdah.loading.sources import MEMBER_SEPARATOR, SourceFile, source_name
 from howdah.loading.unwrapping import WRAPPERS, Rejoined
 from howdah.loading.urls import is_url
 
+if TYPE_CHECKING:  # a load of plain files waits for none of them
+    import zipfile
+
 __all__ = ["Opened", "Unopened", "open_file", "open_small", "open_sources", "splitter_of"]
 
 _SPOOL_BYTES = 16 << 20
@@ -59,15 +54,6 @@ _DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 _WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
-_DAMAGE = (
-    EOFError,
-    OSError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    zstandard.ZstdError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +208,29 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
                 yield Unopened(stream.name, _unknown(head))
     except UnreadableSource as exc:
         yield Unopened(stream.name, str(exc))
-    except _DAMAGE as exc:
+    except _damage() as exc:
         yield Unopened(stream.name, f"it cannot be unpacked: {exc}")
+
+
+@cache
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what libraries raise for wrappers and archives that are damaged."""
+    import lzma
+    import tarfile
+    import zipfile
+    import zlib
+
+    import zstandard
+
+    return (
+        EOFError,
+        OSError,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        zstandard.ZstdError,
+    )
 
 
 def _is_archive(head: Head) -> bool:
@@ -272,7 +279,9 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
         return stream, Head(stream.hint, data)
     stream = replace(stream, file=_seekable(stream, spooled))
     refuse_large_directory(stream.file)
-    from howdah.loading.readers.markup import package_at  # which only ZIP files need
+    import zipfile
+
+    from howdah.loading.readers.markup import package_at
 
     try:
         package = package_at(stream.file)
@@ -283,6 +292,8 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
 
 
 def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    import zipfile
+
     names: Counter[str] = Counter()
     with zipfile.ZipFile(stream.file) as archive:
         for info in archive.infolist():
@@ -304,6 +315,8 @@ def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
 
 
 def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
+    import tarfile
+
     names: Counter[str] = Counter()
     with tarfile.open(fileobj=stream.file, mode="r|") as archive:
         for info in archive:
@@ -359,6 +372,9 @@ def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> Bin
         near: Whether an object in a store does not do, though it can seek: a library
             that jumps about would send a request for each jump.
     """
+    import shutil
+    import tempfile
+
     file = stream.file
     far = near and isinstance(getattr(file, "raw", None), RemoteFile)
     at_hand = stream.depth == 0 and file.seekable() and not far

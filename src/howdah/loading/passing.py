@@ -1,10 +1,10 @@
 r"""CSV that is passed on to COPY as it is: only what COPY reads exactly as csv.reader does.
 
 The two differ in odd rows: a quote inside a cell (5" is 5 to COPY), characters
-behind a closing quote, bare carriage returns, a line `\.`. And a column that is
-to lose nothing must not be given what its type takes but changes: 007 as a
-bigint, a time as a date. So each block is matched against a pattern of rows; a
-row that does not match is read in the slow way.
+behind a closing quote, bare carriage returns, a line `\.`. So a block with a
+quote, a carriage return or a backslash is matched against a pattern of rows. And
+a column that is to lose nothing must not be given what its type takes but
+changes: its cells are looked at, too. What does not pass is read in the slow way.
 
 Source: https://www.postgresql.org/docs/current/sql-copy.html ("CSV Format").
 """
@@ -17,34 +17,14 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from howdah.loading.inference import DECIMAL, Kind
+from howdah.loading.cells import VALUES, doubles_kept, rows_kept
+from howdah.loading.inference import Kind
 from howdah.loading.rows import Unfit
 
 __all__ = ["checked"]
 
 _LONGEST_ROW_BYTES = 1 << 20
 """Rows that are longer are read in the slow way, in bytes."""
-
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
-
-_MINUS_ZERO = r"-0(?:\.0+)?(?![0-9.eE])"
-"""Which only double precision has, and writes as -0."""
-
-# The server refuses 2024-02-30 itself: what matters here is what it would take.
-_VALUES = {
-    Kind.BOOLEAN: "true|false",
-    Kind.INTEGER: "-?[1-9][0-9]*|0",
-    Kind.DOUBLE: f"(?!{_MINUS_ZERO}){DECIMAL}",
-    Kind.NUMERIC: f"(?!{_MINUS_ZERO}){DECIMAL}",
-    Kind.DATE: _DATE,
-    Kind.TIMESTAMP: f"{_DATE}(?:[T ]{_TIME})?",
-    Kind.TIMESTAMPTZ: f"{_DATE}[T ]{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)",
-    Kind.UUID: "-".join(f"[0-9a-f]{{{count}}}" for count in (8, 4, 4, 4, 12)),
-}
-
-_EXACT_DIGITS = 15
-"""Digits of an integer that double precision holds: C's DBL_DIG."""
 
 _ODD = (b'"', b"\r", b"\\")
 """Without these, a row is what stands between two newlines, to COPY as to csv.reader."""
@@ -65,12 +45,14 @@ def checked(
     """
     rows = _pattern(kinds, delimiter)
     doubles = [place for place, kind in enumerate(kinds) if kind is Kind.DOUBLE]
-    any_text = not any(kinds)
+    any_text, one = not any(kinds), delimiter.encode()
     rest = b""
     for block in blocks:
         data = rest + block
-        if any_text and not any(odd in data for odd in _ODD):
+        if not any(odd in data for odd in _ODD):
             end = data.rfind(b"\n") + 1  # COPY itself refuses too many or too few cells
+            if not (any_text or rows_kept(data[:end], kinds, one)):
+                raise Unfit("A column would change a value.")
         else:
             end = _end(rows, data)
             _check_doubles(data[:end], doubles, delimiter)
@@ -114,15 +96,11 @@ def _check_doubles(data: bytes, places: list[int], delimiter: str) -> None:
         lines = text.replace("\r\n", "\n").split("\n")
         rows = (line.split(delimiter, places[-1] + 1) for line in lines if line)
     try:
-        cells = [cell for row in rows for place in places if (cell := row[place])]
+        kept = doubles_kept([row[place] for row in rows for place in places])
     except csv.Error as exc:  # a cell longer than it takes
         raise Unfit("A row is very long or odd.") from exc
-    for cell, shown in zip(cells, map(repr, map(float, cells)), strict=True):
-        if cell == shown and cell[-2:] != ".0":
-            continue
-        digits = cell.removeprefix("-")
-        if not (digits.isdecimal() and len(digits) <= _EXACT_DIGITS):
-            raise Unfit("Double precision would change a number.")
+    if not kept:
+        raise Unfit("Double precision would change a number.")
 
 
 @lru_cache(maxsize=16)
@@ -134,7 +112,7 @@ def _pattern(kinds: tuple[Kind | None, ...], delimiter: str) -> re.Pattern[bytes
 
 
 def _cell(kind: Kind | None, delimiter: str) -> str:
-    value = _VALUES.get(kind) if kind is not None else None
+    value = VALUES.get(kind) if kind is not None else None
     if value is None:
         return rf'(?:"[^"]*+(?:""[^"]*+)*"(?!")|[^"\r\n{delimiter}]*+)'
     return f'(?:(?:{value})|"(?:{value})?")?'

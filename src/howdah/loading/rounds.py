@@ -214,6 +214,8 @@ class Rounds:
             early = partial(connect_early, self._conninfo, self._load)
         if len(files) > len(self._splitters) or None in self._splitters.values():
             load_readers()
+        if self._load.target.columns is not None:
+            from howdah.loading import columnsway  # noqa: F401  once, for all workers
         pool = ending.enter_context(ForkJoinPool(workers, initializer=early, on_event=self._hear))
         jobs = self._jobs(files)
         while True:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,16 +12,19 @@ from typing import Any
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.inference import Kind, join, kinds_of
 from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
+from howdah.loading.passing import checked
 from howdah.loading.pieces import read_pieces
 from howdah.loading.readers import (
     Batch,
     ReaderOptions,
+    Rows,
     SplittingReader,
     UnreadableSource,
     load_readers,
 )
 from howdah.loading.readers.lines import CSV, NDJSON
 from howdah.loading.records import parse
+from howdah.loading.rows import Unfit
 from howdah.loading.sources import SourceFile
 
 __all__ = ["Sample", "is_safe", "sample"]
@@ -126,18 +130,40 @@ def _look_into(file: SourceFile, options: ReaderOptions, found: Sample) -> None:
         step = (file.size_bytes - start) // (PLACES + 1)
         if step > _PLACE_BYTES:
             for place in range(1, PLACES + 1):
-                found.add(_at(opened, reader, start + place * step), texts=reader.untyped)
+                there = _at(opened, reader, start + place * step, found.kinds)
+                found.add(there, texts=reader.untyped)
 
 
-def _at(file: Any, reader: SplittingReader, offset: int) -> Iterator[dict[str, Any]]:
-    """Yield records somewhere in a file; none where a quote makes it uncertain where one starts."""
+def _at(
+    file: Any, reader: SplittingReader, offset: int, kinds: Mapping[str, Kind]
+) -> Iterator[dict[str, Any]]:
+    """Yield records somewhere in a file; none where they tell nothing that is not known.
+
+    None either where a quote makes it uncertain where one starts.
+    """
     file.seek(offset)
     block = file.read(_PLACE_BYTES)
     behind = block.find(b"\n") + 1
     if not behind or (reader.untyped and b'"' in block):
         return
     end = reader.cut(block[behind:]).end
+    rows = reader.rows(file, offset + behind, end, 1)
+    if rows is not None and _tell_nothing(rows, kinds):
+        return
     yield from islice(_records(reader.read_range(file, offset + behind, end, 1)), RECORDS_A_SOURCE)
+
+
+def _tell_nothing(rows: Rows, kinds: Mapping[str, Kind]) -> bool:
+    """Say whether columns of the known kinds hold all of some rows: that is a twentieth's work."""
+    known = [kinds.get(name, Kind.NOTHING) for name in rows.names]
+    if Kind.NOTHING in known:
+        return False
+    wanted = tuple(Kind.INTEGER if kind is Kind.SHORT_INTEGER else kind for kind in known)
+    try:
+        deque(checked(rows.blocks(), wanted, rows.delimiter), maxlen=0)
+    except Unfit:
+        return False
+    return True
 
 
 def _records(items: Iterable[Any]) -> Iterator[dict[str, Any]]:

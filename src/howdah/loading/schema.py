@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from importlib.resources import files
 from typing import Any
 
 from psycopg import Connection, errors, sql
@@ -59,6 +58,8 @@ def ddl(role: str) -> str:
 
 
 def _ddl() -> str:
+    from importlib.resources import files  # 10 ms, and needed once a database
+
     return files("howdah.loading").joinpath(_DDL).read_text()
 
 

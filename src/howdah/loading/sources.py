@@ -9,7 +9,6 @@ written to a member's path. For an object in a store it is the URL, without secr
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -119,6 +118,8 @@ def source_name(text: str) -> str:
     name = encoded.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
     if len(encoded) <= _NAME_BYTES:
         return name
+    import hashlib  # 5 ms, and seldom needed
+
     digest = hashlib.sha256(encoded).hexdigest()
     return f"{encoded[: _NAME_BYTES - 70].decode('utf-8', 'ignore')}... {digest}"
 

@@ -1,15 +1,13 @@
-"""Wrappers: what takes gzip, bzip2, xz and zstd off a stream, by the first bytes of each."""
+"""Wrappers: what takes gzip, bzip2, xz and zstd off a stream, by the first bytes of each.
+
+Their libraries are imported where they are needed: most loads need none.
+"""
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
-
-import zstandard
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
@@ -37,18 +35,26 @@ class Rejoined(io.RawIOBase):
 
 
 def _gunzip(file: BinaryIO) -> BinaryIO:
+    import gzip
+
     return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
 
 
 def _bunzip2(file: BinaryIO) -> BinaryIO:
+    import bz2
+
     return cast("BinaryIO", bz2.BZ2File(file))
 
 
 def _unxz(file: BinaryIO) -> BinaryIO:
+    import lzma
+
     return cast("BinaryIO", lzma.LZMAFile(file))
 
 
 def _unzstd(file: BinaryIO) -> BinaryIO:
+    import zstandard
+
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
         file, read_across_frames=True, closefd=False
     )

@@ -11,7 +11,6 @@ the same object.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from urllib.parse import parse_qsl
 
@@ -57,6 +56,8 @@ def public_name(url: str) -> str:
     name = f"{scheme_of(url)}://{place}"
     if not mark or not (kept := _without_signature(query)):
         return name
+    import hashlib  # 5 ms, and seldom needed
+
     digest = hashlib.sha256(kept.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     parent, slash, last = name.rpartition("/")
     return f"{parent}{slash}?{digest}/{last}"

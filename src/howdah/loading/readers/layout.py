@@ -126,6 +126,7 @@ def newline_of(sample: bytes) -> bytes:
     return b"\r" if b"\r" in sample and b"\n" not in sample else b"\n"
 
 
+@lru_cache(maxsize=4)  # asked for by whoever looks at a file
 def delimiter_of(sample: str, options: ReaderOptions = _DEFAULT) -> str:
     """Return the delimiter by which a sample's rows are most alike, and as wide as the first."""
 

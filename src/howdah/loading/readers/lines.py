@@ -126,11 +126,11 @@ class CSV(SplittingReader):
         return CSV(options)
 
     def recognise(self, head: Head) -> Match:
-        """See `Reader.recognise`: by name, or by rows of three and more columns each."""
+        """See `Reader.recognise`: by name, by rows of three and more columns each, or by both."""
         if head.data.startswith(_BINARY):
             return Match.NO
         if head.suffix in {".csv", ".tsv", ".tab", ".psv"}:
-            return Match.LIKELY
+            return Match.CERTAIN if is_table(head.data) else Match.LIKELY
         if self._options.delimiter and looks_like_text(head.data):
             return Match.LIKELY
         if head.suffix not in {"", ".dat", ".data", ".out", ".asc", ".log"}:

@@ -1,0 +1,129 @@
+"""Cells of CSV, a column of a block at a time: does the column's type give back what they say?
+
+A table that is to lose nothing must not be given what a type takes but changes:
+007 as a bigint, a time as a date. C code looks at all cells of a column at
+once; only a column whose cells are not all alike goes through a pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import orjson
+
+from howdah.loading.inference import DECIMAL, Kind
+
+__all__ = ["VALUES", "doubles_kept", "rows_kept"]
+
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+
+_MINUS_ZERO = r"-0(?:\.0+)?(?![0-9.eE])"
+"""Which only double precision has, and writes as -0."""
+
+# The server refuses 2024-02-30 itself: what matters here is what it would take.
+VALUES = {
+    Kind.BOOLEAN: "true|false",
+    Kind.INTEGER: "-?[1-9][0-9]*|0",
+    Kind.DOUBLE: f"(?!{_MINUS_ZERO}){DECIMAL}",
+    Kind.NUMERIC: f"(?!{_MINUS_ZERO}){DECIMAL}",
+    Kind.DATE: _DATE,
+    Kind.TIMESTAMP: f"{_DATE}(?:[T ]{_TIME})?",
+    Kind.TIMESTAMPTZ: f"{_DATE}[T ]{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)",
+    Kind.UUID: "-".join(f"[0-9a-f]{{{count}}}" for count in (8, 4, 4, 4, 12)),
+}
+"""Patterns of what a kind's column gives back as it was; not yet all of it, for doubles."""
+
+_EXACT_DIGITS = 15
+"""Digits of an integer that double precision holds: C's DBL_DIG."""
+
+_DIGITS = b"0123456789"
+_ALIKE = bytes.maketrans(_DIGITS, b"0" * 10)
+_HEX_ALIKE = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
+_MINUS_ZEROS = re.compile(_MINUS_ZERO.encode())
+
+
+def rows_kept(data: bytes, kinds: Sequence[Kind | None], delimiter: bytes) -> bool:
+    """Say whether columns give back every cell of some rows as it was.
+
+    Rows of too many or too few cells are the server's to refuse: it takes none
+    of them, so what this says of their other cells is of no matter.
+
+    Args:
+        data: Whole rows in which nothing is quoted or escaped, with a newline behind each.
+        kinds: For each column what it holds; None: whatever.
+        delimiter: One byte, which stands between cells.
+    """
+    cells = data.replace(b"\n", delimiter).split(delimiter)
+    cells.pop()
+    width = len(kinds)
+    return len(cells) % width == 0 and all(
+        _column_kept(kind, cells[place::width])
+        for place, kind in enumerate(kinds)
+        if kind in VALUES
+    )
+
+
+def doubles_kept(cells: Iterable[str]) -> bool:
+    """Say whether double precision gives decimals back as they were."""
+    cells = [cell for cell in cells if cell]
+    for cell, shown in zip(cells, map(repr, map(float, cells)), strict=True):
+        if cell == shown and cell[-2:] != ".0":
+            continue
+        digits = cell.removeprefix("-")
+        if not (digits.isdecimal() and len(digits) <= _EXACT_DIGITS):
+            return False
+    return True
+
+
+def _column_kept(kind: Kind, cells: list[bytes]) -> bool:
+    cells = list(filter(None, cells))
+    if not cells:
+        return True
+    if kind is Kind.BOOLEAN:
+        return {b"true", b"false"}.issuperset(cells)
+    joined = b",".join(cells)
+    if joined.count(b",") >= len(cells):
+        return False  # a comma in a cell, which no value of these kinds has
+    look = _are_numbers if kind in (Kind.INTEGER, Kind.NUMERIC, Kind.DOUBLE) else _are_alike
+    if look(kind, joined, cells[0]):
+        return True
+    if _column(kind).fullmatch(joined) is None:
+        return False
+    return kind is not Kind.DOUBLE or doubles_kept(joined.decode().split(","))
+
+
+def _are_alike(kind: Kind, joined: bytes, first: bytes) -> bool:
+    """Say whether all cells are like the first, which is as it should be: but for their digits."""
+    table = _HEX_ALIKE if kind is Kind.UUID else _ALIKE
+    shape = first.translate(table) + b","
+    alike = joined.translate(table) + b"," == shape * (joined.count(b",") + 1)
+    return alike and _column(kind).fullmatch(first) is not None
+
+
+def _are_numbers(kind: Kind, joined: bytes, _: bytes) -> bool:
+    """Say whether all cells are JSON's numbers, of digits alone, and of those that are kept."""
+    known = b"-," + _DIGITS if kind is Kind.INTEGER else b"-.," + _DIGITS
+    if joined.translate(None, known) or (b"-0" in joined and _MINUS_ZEROS.search(joined)):
+        return False
+    try:
+        numbers = orjson.loads(b"[%b]" % joined)
+    except orjson.JSONDecodeError:
+        return False
+    return kind is not Kind.DOUBLE or _are_doubles(numbers, joined)
+
+
+def _are_doubles(numbers: list[float], joined: bytes) -> bool:
+    """Say whether numbers are written as orjson writes them, where PostgreSQL does so too."""
+    written = b"%b," % joined
+    if b".0," in written or b"0.0000" in written or orjson.dumps(numbers)[1:-1] != joined:
+        return False
+    return all(abs(n) < 10**_EXACT_DIGITS for n in numbers if type(n) is int)
+
+
+@cache
+def _column(kind: Kind) -> re.Pattern[bytes]:
+    """Return a pattern of cells with commas between them."""
+    return re.compile(f"(?:(?:{VALUES[kind]})(?:,|$))++".encode())
