@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import howdah
 from howdah.loading.inference import Kind
-from howdah.loading.passing import checked
+from howdah.loading.passing import checked, is_plain
 from howdah.loading.rows import Unfit
 
 TOKENS = [
@@ -231,3 +231,43 @@ def test_passing_on_sends_what_the_file_holds(dsn, tmp_path):
         sums = conn.execute("SELECT sum(c1), sum(c18), min(c19), count(DISTINCT c19) FROM wide")
         total = sum(range(60_000))
         assert sums.fetchone() == (total, 18 * total, 'row "0"', 60_000)
+
+
+@pytest.mark.parametrize("rows", ["a,1\n", "a,1\nb,2"])
+def test_rows_without_empty_cells_are_plain(rows):
+    assert is_plain(rows.encode(), ",", all_texts=False)
+
+
+@pytest.mark.parametrize("rows", [",1\n", "a,1\n,2\n", "a,\n", "a,1\nb,", "a,,1\n", "a,1\n,"])
+def test_rows_with_an_empty_cell_are_plain_only_among_texts(rows):
+    assert not is_plain(rows.encode(), ",", all_texts=False)
+    assert is_plain(rows.encode(), ",", all_texts=True)
+
+
+@pytest.mark.parametrize("rows", ['"a",1\n', "a\r,1\n", "\\N,1\n"])
+def test_rows_that_the_text_format_reads_otherwise_are_not_plain(rows):
+    assert not is_plain(rows.encode(), ",", all_texts=True)
+
+
+def test_delimiter_that_the_text_format_has_not_is_not_plain():
+    assert not is_plain(b"axb\n", "x", all_texts=True)
+
+
+@pytest.mark.parametrize("odd", ["", '"7"'])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_cells_are_read_alike_behind_many_plain_ones(dsn, ask, tmp_path, odd, end):
+    ask("CREATE TABLE t (n bigint, word text, at timestamp)")
+    plain = "".join(f"{n},word {n},2024-01-02 03:04:05\n" for n in range(10_000))
+    path = tmp_path / "a.csv"
+    path.write_text(f"n,word,at\n{plain}{odd},,\n1,,2024-01-02{end}")
+
+    report = howdah.load([path], dsn=dsn, table="t")
+
+    assert (report.records, report.rejects) == (10_002, 0)
+    assert ask("SELECT n, word, at::text FROM t WHERE word = '' ORDER BY at NULLS FIRST") == [
+        (int(odd.strip('"')) if odd else None, "", None),
+        (1, "", "2024-01-02 00:00:00"),
+    ]
+    assert ask("SELECT count(*), sum(n), count(DISTINCT word) FROM t WHERE word <> ''") == [
+        (10_000, sum(range(10_000)), 10_000)
+    ]

@@ -14,7 +14,7 @@ from howdah.loading import typed
 from howdah.loading.columns import Column, Columns, columns_of, matched, writable
 from howdah.loading.copy import copy_in
 from howdah.loading.inference import kind_of_type
-from howdah.loading.passing import checked
+from howdah.loading.passing import checked, is_plain
 from howdah.loading.readers import Batch, Rows
 from howdah.loading.rows import Encoder, Row, Unfit, Unknown
 from howdah.loading.target import Target
@@ -33,18 +33,21 @@ class _Format:
     Attributes:
         source: The source's name, for counting.
         columns: The columns that are written.
-        delimiter: That of CSV rows; None: COPY's text format.
+        delimiter: That of a file's rows; None: rows of our own making, in the text format.
+        csv: Whether they are to be read as CSV, not in the text format.
     """
 
     source: str
     columns: tuple[str, ...]
-    delimiter: str | None
+    delimiter: str | None = None
+    csv: bool = False
 
 
 _LOCK = "LOCK TABLE {} IN ROW EXCLUSIVE MODE"
 _COPY = "COPY {table} ({columns}) FROM STDIN (FORMAT {format}{options})"
 # Empty cells: NULL, but in columns that hold texts, where they are empty texts.
-_CSV = ", ENCODING 'UTF8', DELIMITER {delimiter}{force_null}{force_not_null}"
+_CSV = "{force_null}{force_not_null}"
+_AS_IN_FILE = ", ENCODING 'UTF8', DELIMITER {delimiter}"
 
 
 class IntoColumns:
@@ -96,15 +99,16 @@ class IntoColumns:
     def _copy(self, table: sql.Identifier, form: _Format, blocks: Iterable[bytes]) -> int:
         options: sql.Composable = sql.SQL("")
         if form.delimiter is not None:
-            options = sql.SQL(_CSV).format(
-                delimiter=form.delimiter,
+            options = sql.SQL(_AS_IN_FILE).format(delimiter=form.delimiter)
+        if form.csv:
+            options += sql.SQL(_CSV).format(
                 force_null=self._force("FORCE_NULL", form.columns, is_text=False),
                 force_not_null=self._force("FORCE_NOT_NULL", form.columns, is_text=True),
             )
         command = sql.SQL(_COPY).format(
             table=table,
             columns=_listed(form.columns),
-            format=sql.SQL("text" if form.delimiter is None else "csv"),
+            format=sql.SQL("csv" if form.csv else "text"),
             options=options,
         )
         return copy_in(self._conn, command, blocks)
@@ -124,9 +128,7 @@ class IntoColumns:
         for source, batch in batches:
             passed = self._passed(batch) if isinstance(batch, Rows) else None
             if passed is not None:
-                columns, delimiter, blocks = passed
-                form = _Format(source, columns, delimiter)
-                yield from ((form, block) for block in blocks)
+                yield from self._in_formats(source, *passed, staged=stage is not None)
                 continue
             for part in _parts(batch):
                 rows: Iterable[Row] = (encoder.row(t, texts=part.untyped) for t in part.texts)
@@ -136,7 +138,7 @@ class IntoColumns:
                 ordered = sorted(rows, key=attrgetter("written"))
                 for columns, same in groupby(ordered, key=attrgetter("written")):
                     lines = [row.line for row in same]
-                    yield _Format(source, columns, None), b"\n".join(lines) + b"\n"
+                    yield _Format(source, columns), b"\n".join(lines) + b"\n"
 
     def _staged(
         self, source: str, rows: Iterable[Row], stage: Stage
@@ -146,7 +148,26 @@ class IntoColumns:
 
         lines = [b"%b\t%d\n" % (row.line, stage.number_of(row.brought)) for row in rows]
         if lines:
-            yield _Format(source, (*writable(self._columns), SET), None), b"".join(lines)
+            yield _Format(source, (*writable(self._columns), SET)), b"".join(lines)
+
+    def _in_formats(
+        self,
+        source: str,
+        columns: tuple[str, ...],
+        delimiter: str,
+        blocks: Iterable[bytes],
+        *,
+        staged: bool,
+    ) -> Iterator[tuple[_Format, bytes]]:
+        """Yield rows in the text format, as long as it does, and then as CSV.
+
+        A merge gets them as CSV: it takes all rows of a source at once.
+        """
+        csv = staged
+        all_texts = all(self._columns[name].is_text for name in columns)
+        for block in blocks:
+            csv = csv or not is_plain(block, delimiter, all_texts=all_texts)
+            yield _Format(source, columns, delimiter, csv), block
 
     def _passed(self, batch: Rows) -> tuple[tuple[str, ...], str, Iterator[bytes]] | None:
         """Return how rows are passed on; None: not all of their columns can be written.

@@ -21,10 +21,13 @@ from howdah.loading.cells import VALUES, doubles_kept, rows_kept
 from howdah.loading.inference import Kind
 from howdah.loading.rows import Unfit
 
-__all__ = ["checked"]
+__all__ = ["checked", "is_plain"]
 
 _LONGEST_ROW_BYTES = 1 << 20
 """Rows that are longer are read in the slow way, in bytes."""
+
+_NOT_IN_TEXT = "\\.abcdefghijklmnopqrstuvwxyz0123456789"
+"""Delimiters that COPY's text format refuses. Source: ProcessCopyOptions in commands/copy.c."""
 
 _ODD = (b'"', b"\r", b"\\")
 """Without these, a row is what stands between two newlines, to COPY as to csv.reader."""
@@ -33,7 +36,7 @@ _ODD = (b'"', b"\r", b"\\")
 def checked(
     blocks: Iterable[bytes], kinds: tuple[Kind | None, ...], delimiter: str
 ) -> Iterator[bytes]:
-    """Yield blocks of CSV, each when its rows are known to be read alike.
+    """Yield the rows of blocks of CSV, when they are known to be read alike: some whole ones.
 
     Args:
         blocks: CSV in UTF-8, from the start of a row to the end of one.
@@ -59,12 +62,29 @@ def checked(
         rest = data[end:]
         if len(rest) > _LONGEST_ROW_BYTES:
             raise Unfit("A row is very long or odd.")
-        yield block
+        if end:
+            yield data[:end]
     if rest:
         rest += b"\n"
         if _end(rows, rest) != len(rest):
             raise Unfit("A row is odd.")
         _check_doubles(rest, doubles, delimiter)
+        yield rest[:-1]
+
+
+def is_plain(data: bytes, delimiter: str, *, all_texts: bool) -> bool:
+    """Say whether COPY's text format reads rows as its csv format does: it takes a fifth less.
+
+    Args:
+        data: Whole rows.
+        delimiter: One ASCII character.
+        all_texts: Whether all columns hold texts; else an empty cell may be NULL, in csv alone.
+    """
+    if delimiter in _NOT_IN_TEXT or any(odd in data for odd in _ODD):
+        return False
+    one = delimiter.encode()
+    cells = data.removesuffix(b"\n").replace(b"\n", one)
+    return all_texts or one + one not in b"%b%b%b" % (one, cells, one)
 
 
 def _end(rows: re.Pattern[bytes], data: bytes) -> int:
