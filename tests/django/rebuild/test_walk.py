@@ -91,7 +91,9 @@ def test_random_operations_make_what_django_makes(make_project, seed):
     for database in project.databases:
         project.ask("CREATE SCHEMA shop", database=database)
 
-    done = project.run(Path(__file__).with_name("both_ways.py"), seed, 60)
+    script = Path(__file__).with_name("both_ways.py")
+    # Which columns Django finds where keys change may hang on the order of its sets.
+    done = project.run(script, seed, 60, PYTHONHASHSEED="0")
 
     assert done == "60\n"
     made, expected = (project.described("--schema=shop", database=one) for one in project.databases)
