@@ -126,4 +126,5 @@ def _are_doubles(numbers: list[float], joined: bytes) -> bool:
 @cache
 def _column(kind: Kind) -> re.Pattern[bytes]:
     """Return a pattern of cells with commas between them."""
-    return re.compile(f"(?:(?:{VALUES[kind]})(?:,|$))++".encode())
+    one = f"(?:{VALUES[kind]})"
+    return re.compile(f"{one}(?:,{one})*".encode())
