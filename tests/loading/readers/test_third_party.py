@@ -60,6 +60,22 @@ def test_an_installed_reader_loads_its_format_by_the_real_command(howdah, ask, t
     ]
 
 
+def test_a_reader_in_an_egg_is_found_as_well(howdah, ask, tmp_path, monkeypatch):
+    install(PACKAGE, tmp_path / "site")
+    egg = (tmp_path / "site").rename(tmp_path / "fortune.egg")
+    [info] = egg.glob("*.dist-info")
+    info = info.rename(egg / "EGG-INFO")
+    (info / "METADATA").rename(info / "PKG-INFO")
+    monkeypatch.setenv("PYTHONPATH", str(egg))
+    source = tmp_path / "sayings.txt"
+    source.write_text(SAYINGS)
+
+    done = howdah("load", source)
+
+    assert done.returncode == 0, done.stderr
+    assert ask("SELECT count(*) FROM documents WHERE attributes ? 'saying'") == [3]
+
+
 def test_it_gets_the_options_that_it_takes_and_no_others(howdah, ask, tmp_path, installed):
     installed(PACKAGE)
     source = tmp_path / "sayings.txt"

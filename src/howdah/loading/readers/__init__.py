@@ -266,6 +266,8 @@ def _may_be_third_parties() -> bool:
     if any(hasattr(f, "find_distributions") for f in sys.meta_path if f is not PathFinder):
         return True
     for folder in sys.path:
+        if folder.endswith(".egg"):
+            return True  # which has its entry points in a folder EGG-INFO
         try:
             found = list(os.scandir(folder or "."))
         except NotADirectoryError:
