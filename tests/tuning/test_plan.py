@@ -119,6 +119,16 @@ def test_minimal_wal_brings_along_the_senders_that_forbid_it(facts):
     assert "synchronous_commit" not in plan.values
 
 
+def test_flushing_early_is_planned_only_where_rows_are_copied_without_wal(facts):
+    there = _with(facts, wal_level="minimal", max_wal_senders="0")
+
+    assert "backend_flush_after" not in plan_inserts(facts).values
+    minimal = plan_inserts(facts, allowed=[Risk.NO_REPLICATION])
+    assert minimal.values["backend_flush_after"] == "2MB"
+    assert plan_inserts(there).values["backend_flush_after"] == "2MB"
+    assert "backend_flush_after" not in plan_inserts(there, workload="single").values
+
+
 @pytest.mark.parametrize(
     ("in_use", "reason"),
     [
@@ -133,7 +143,7 @@ def test_minimal_wal_is_refused_with_the_reason_where_the_wal_is_needed(facts, i
     refused = next(one for one in plan.withheld if one.setting == "wal_level")
 
     assert reason in refused.reason
-    assert not {"wal_level", "max_wal_senders"} & set(plan.values)
+    assert not {"wal_level", "max_wal_senders", "backend_flush_after"} & set(plan.values)
 
 
 def test_what_may_corrupt_is_planned_for_a_disposable_server_alone(facts):

@@ -123,6 +123,8 @@ def plan_inserts(
     if "wal_level" not in kept:
         kept.pop("max_wal_senders", None)
         withheld = tuple(one for one in withheld if one.setting != "max_wal_senders")
+        if facts.settings["wal_level"].value != "minimal":
+            kept.pop("backend_flush_after", None)
     return Plan(
         workload=workload,
         allowed=tuple(accepted),

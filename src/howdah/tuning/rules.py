@@ -263,6 +263,13 @@ def _no_senders(facts: Facts, _: frozenset[str]) -> Proposal | None:
     return Proposal("0", "wal_level = minimal needs it")
 
 
+def _backend_flush_after(facts: Facts, _: frozenset[str]) -> Proposal | None:
+    """Propose the most; `plan` keeps it beside wal_level = minimal alone: else it slows loads."""
+    if _now(facts, "backend_flush_after") > 0:
+        return None
+    return Proposal("2MB", "rows without WAL are flushed by the COMMIT: most should be by then")
+
+
 def _off(facts: Facts, name: str, why: str) -> Proposal | None:
     return None if facts.settings[name].value == "off" else Proposal("off", why)
 
@@ -288,6 +295,7 @@ RULES: Mapping[str, Rule] = {
     "autovacuum_vacuum_cost_limit": _vacuum_cost_limit,
     "wal_level": _minimal,
     "max_wal_senders": _no_senders,
+    "backend_flush_after": _backend_flush_after,
     "full_page_writes": lambda facts, _: _off(facts, "full_page_writes", "a disposable server"),
     "fsync": lambda facts, _: _off(facts, "fsync", "nothing of a disposable server must last"),
 }
