@@ -147,6 +147,43 @@ def test_of_rows_with_one_key_the_last_one_counts_in_all_of_a_large_file(dsn, as
     assert ask("SELECT n FROM t WHERE id = 7") == [299_007]
 
 
+def test_of_updates_of_one_row_the_last_one_counts(dsn, ask, items, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,price\n1,5\n2,6\n,0\n1,3\n2,9\n1,4\n,1\n")
+
+    report = howdah.load([path], dsn=dsn, table="items", columns=UPDATE_ONLY)
+
+    assert (report.records, report.rows, report.rejects) == (7, 2, 0)
+    assert ask("SELECT id, price FROM items ORDER BY id") == [(1, 4), (2, 9)]
+
+
+def test_backend_that_ends_in_a_small_load_costs_a_retry_and_no_record(dsn, ask, tmp_path):
+    """Such a load is done over the session that tells of a crash."""
+    ask("""
+        CREATE TABLE t (id int PRIMARY KEY, n int);
+        CREATE SEQUENCE calls;
+        CREATE FUNCTION end_once() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('calls') = 2 THEN
+                PERFORM pg_terminate_backend(pg_backend_pid());
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER ending BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION end_once()
+    """)
+    waits = []
+    path = ndjson(tmp_path / "a.ndjson", *({"id": n, "n": n} for n in range(5)))
+
+    for columns in (howdah.Columns(), UPDATE):
+        ask("SELECT setval('calls', 1, false); TRUNCATE t")
+        report = howdah.load([path], dsn=dsn, table="t", columns=columns, on_event=waits.append)
+        assert (report.sources, report.records, report.rows, report.rejects) == (1, 5, 5, 0)
+        assert ask("SELECT count(*), sum(n) FROM t") == [(5, 10)]
+
+    assert sum(type(event).__name__ == "Waiting" for event in waits) == 2
+    assert ask("SELECT sources, records FROM howdah.loads") == [(1, 5), (1, 5)]
+
+
 def test_files_that_bring_other_columns_share_a_transaction(dsn, ask, tmp_path):
     ask("CREATE TABLE t (id int PRIMARY KEY, a int, b int, c int)")
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:

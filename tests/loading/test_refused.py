@@ -127,7 +127,7 @@ def test_slot_that_is_taken_on_the_way_is_waited_for(dsn, ask, as_role, role, tm
     ask(ddl(role))
     ask(f"GRANT CREATE ON SCHEMA public TO {role}")
     ask(f"ALTER ROLE {role} CONNECTION LIMIT 2")
-    path = write_ndjson(tmp_path / "a.ndjson", 100)
+    paths = [write_ndjson(tmp_path / f"{name}.ndjson", 100) for name in "ab"]
     taken: list[psycopg.Connection] = []
     waits = []
 
@@ -138,10 +138,18 @@ def test_slot_that_is_taken_on_the_way_is_waited_for(dsn, ask, as_role, role, tm
             waits.append(event)
             taken.pop().close()
 
-    report = howdah.load([path], dsn=as_role, on_event=take)
+    report = howdah.load(paths, dsn=as_role, on_event=take)
 
     assert waits
-    assert report.records == 100
+    assert report.records == 200
+
+
+def test_small_file_needs_one_connection(dsn, ask, as_role, role, tmp_path):
+    ask(ddl(role))
+    ask(f"GRANT CREATE ON SCHEMA public TO {role}")
+    ask(f"ALTER ROLE {role} CONNECTION LIMIT 1")
+
+    assert howdah.load([write_ndjson(tmp_path / "a.ndjson", 100)], dsn=as_role).records == 100
 
 
 def test_database_that_takes_no_writes_is_a_sentence(dsn, ask, tmp_path):

@@ -19,10 +19,11 @@ _CLOSE = """
      WHERE NOT EXISTS (SELECT FROM howdah.loads
                         WHERE target = %(target)s AND started_at = %(loaded_at)s)
 """
+# Not by pg_settings, which takes the server a millisecond.
 _WAIT_FOR_DISK = """
-    SELECT set_config(name, CASE reset_val WHEN 'off' THEN 'on' ELSE reset_val END, true)
-      FROM pg_catalog.pg_settings
-     WHERE name = 'synchronous_commit'
+    SET LOCAL synchronous_commit TO DEFAULT;
+    SELECT set_config('synchronous_commit', 'on', true)
+     WHERE current_setting('synchronous_commit') = 'off'
 """
 
 

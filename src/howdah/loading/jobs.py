@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import Connection
@@ -24,7 +25,14 @@ from howdah.loading.sources import STANDARD_INPUT
 from howdah.loading.target import Load
 from howdah.loading.work import FilesJob, Job, RangeJob, load_files, load_range
 
-__all__ = ["cannot_be_read_again", "connect_early", "run", "run_here", "run_stream"]
+__all__ = [
+    "cannot_be_read_again",
+    "connect_early",
+    "made_ready",
+    "run",
+    "run_here",
+    "run_stream",
+]
 
 
 def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
@@ -60,13 +68,23 @@ def run(job: Job, say: Callable[[Event], None] = emit) -> Outcome:
                 patience.bear(exc, doing, blocked)
 
 
-def run_here(job: Job, say: Callable[[Event], None]) -> Outcome:
-    """Do a job in this thread, and leave no connection of it behind; see `run`."""
+def run_here(job: Job, say: Callable[[Event], None], conn: Connection[Any]) -> Outcome:
+    """Do a job in this thread; see `run`.
+
+    Args:
+        job: What to do.
+        say: As for `run`.
+        conn: An open session that `made_ready` has seen, and that is not closed. Where it is
+            lost, the job opens others, and leaves none behind.
+    """
+    _connections[_key(job.conninfo, job.load)] = conn
     try:
         return run(job, say)
     finally:
         for key in [key for key in list(_connections) if key[0] == _whose()]:
-            _connections.pop(key).close()
+            left = _connections.pop(key)
+            if left is not conn:
+                left.close()
 
 
 class Told:
@@ -145,7 +163,8 @@ def _connected(job: Job, patience: Patience, doing: str) -> Connection[Any]:
             patience.bear(exc, doing)
 
 
-_connections: dict[tuple[tuple[int, int], str, Limits, bool, int], Connection[Any]] = {}
+_Key: TypeAlias = tuple[tuple[int, int], str, Limits, bool, int]
+_connections: dict[_Key, Connection[Any]] = {}
 
 
 def _whose() -> tuple[int, int]:
@@ -178,28 +197,41 @@ def connect_early(conninfo: str, load: Load) -> None:
 
 
 def _connection(conninfo: str, load: Load) -> Connection[Any]:
-    columns, limits = load.target.columns, load.limits
-    ordered = columns is not None and columns.merges
-    key = (_whose(), conninfo, limits, ordered, load.target.oid)
+    key = _key(conninfo, load)
     conn = _connections.get(key)
     if conn is None or conn.closed:
-        conn = open_session(conninfo, limits)
-        # A crash of the server may then lose the last commits, rows and ledger
-        # together. The load then finds that they are missing (session.py). Else a
-        # worker sleeps while a chunk of WAL reaches the disk.
-        if not ordered:  # what is merged cannot be loaded again behind what follows it
-            conn.execute("SET synchronous_commit = off")
-        conn.execute(_COMPRESS_QUICKLY)
+        conn = made_ready(open_session(conninfo, load.limits), load)
         try:
             aside.hold(conn, load.target)
         except BaseException:
             conn.close()
             raise
         _connections[key] = conn
-        _keep_freed_memory()
     return conn
 
 
+def _key(conninfo: str, load: Load) -> _Key:
+    return _whose(), conninfo, load.limits, _is_ordered(load), load.target.oid
+
+
+def _is_ordered(load: Load) -> bool:
+    columns = load.target.columns
+    return columns is not None and columns.merges
+
+
+def made_ready(conn: Connection[Any], load: Load) -> Connection[Any]:
+    """Return a session of the loader, set up for jobs of a load."""
+    # A crash of the server may then lose the last commits, rows and ledger
+    # together. The load then finds that they are missing (session.py). Else a
+    # worker sleeps while a chunk of WAL reaches the disk.
+    if not _is_ordered(load):  # what is merged cannot be loaded again behind what follows it
+        conn.execute("SET synchronous_commit = off")
+    conn.execute(_COMPRESS_QUICKLY)
+    _keep_freed_memory()
+    return conn
+
+
+@cache  # the second time the memory is not the kernel's any more: zeros are written, 20 ms
 def _keep_freed_memory() -> None:
     """Have glibc keep what each batch frees for the next one, a sixth of this process's time.
 

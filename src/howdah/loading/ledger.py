@@ -84,9 +84,11 @@ class Counts:
     rejects: int
 
 
+_IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM {})"
+
 # With a source go its rejects, which would be there twice when it is loaded again.
 _FORGET = """
-    WITH forgotten AS (
+    WITH {sweeps}, forgotten AS (
         DELETE FROM howdah.sources
          WHERE target = {target}
            AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
@@ -100,20 +102,32 @@ _FORGET = """
     SELECT count(*) FROM forgotten
 """
 _SWEEP = """
-    DELETE FROM howdah.{} WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
+    {swept} AS (
+        DELETE FROM howdah.{table}
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
+    )
 """
+_OF_TARGETS = ("sources", "rejects", "loads", "indexes")
 
 
 def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
     """Forget what was loaded into a table that was truncated since; return how many sources.
 
-    What is known of tables that were dropped goes too.
+    What is known of tables that were dropped goes too, then: this one may be made in the
+    place of one of them.
     """
-    for table in ("sources", "rejects", "loads", "indexes"):
-        conn.execute(sql.SQL(_SWEEP).format(sql.Identifier(table)))
+    row = conn.execute(sql.SQL(_IS_EMPTY).format(target.identifier)).fetchone()
+    if row is None or not row[0]:
+        return 0
+    sweeps = (
+        sql.SQL(_SWEEP).format(swept=sql.Identifier(f"swept {name}"), table=sql.Identifier(name))
+        for name in _OF_TARGETS
+    )
     # Values as literals, here and below: psycopg takes a "%" in an identifier
     # for a placeholder as soon as a query has parameters.
-    query = sql.SQL(_FORGET).format(table=target.identifier, target=target.oid)
+    query = sql.SQL(_FORGET).format(
+        sweeps=sql.SQL(", ").join(sweeps), table=target.identifier, target=target.oid
+    )
     row = conn.execute(query).fetchone()
     assert row is not None  # noqa: S101 - count(*) has one row
     number: int = row[0]

@@ -48,6 +48,11 @@ _ONE_ROW_A_KEY = """
      WHERE "howdah place" = 1 OR {key_is_null}
      ORDER BY "howdah order"
 """
+# Rows whose key is null update nothing. In the order of the key: the rows that are updated lie
+# nearer together in its index, and two loads lock them in the same order.
+_LAST_OF_A_KEY = """
+    SELECT DISTINCT ON ({key}) {columns} FROM {stage} ORDER BY {key}, "howdah order" DESC
+"""
 _ROUND = """
     SELECT {columns}
       FROM {stage}
@@ -153,7 +158,8 @@ class Stage:
         if not self.into.merges or not self.into.key:
             written = sum(self._write(sets[n], _ALL_ROWS, set=n) for n in range(len(sets)))
         elif len(sets) == 1:
-            written = self._write(sets[0], _ONE_ROW_A_KEY)
+            rows = _LAST_OF_A_KEY if self.into.updates_only else _ONE_ROW_A_KEY
+            written = self._write(sets[0], rows)
         else:
             self.conn.execute(self._composed(_NUMBER_ROUNDS))
             rounds = self.conn.execute(self._composed(_ROUNDS)).fetchall()

@@ -26,16 +26,18 @@ from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.jobs import (
     cannot_be_read_again,
     connect_early,
+    made_ready,
     run,
     run_here,
     run_stream,
 )
-from howdah.loading.opening import open_file, splitter_of
-from howdah.loading.readers import ReaderOptions, SplittingReader, UnreadableSource, load_readers
+from howdah.loading.opening import open_file
+from howdah.loading.readers import SplittingReader, load_readers
 from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, Outcome, Planned
-from howdah.loading.sampling import is_safe
+from howdah.loading.sampling import is_safe, splitter_for
 from howdah.loading.session import Session
+from howdah.loading.slots import most_workers
 from howdah.loading.sources import SourceFile
 from howdah.loading.taken import Taken
 from howdah.loading.target import Load, Target
@@ -103,13 +105,15 @@ class Rounds:
 
         Args:
             files: What to load.
-            workers: How many processes, a connection each.
+            workers: How many processes, a connection each: as many as may connect.
             tell_slowing: Look for indexes that slow a large load down, and say so.
         """
         for number in count(1):
             self._session.begin_round()
             todo, skipped = self._call(lambda conn: without_finished(conn, self._load, files))
             if number == 1:
+                if not self._is_small(todo):
+                    workers = self._call(partial(most_workers, wanted=workers))
                 size = sum(file.size_bytes for file in todo)
                 slow = tell_slowing and size >= indexes.SLOW_BYTES
                 slowing = self._call(self._deferrable) if slow else ()
@@ -168,17 +172,22 @@ class Rounds:
             job = FilesJob(self._conninfo, self._load, (stream,))
             self._outcome += run_stream(job, self._say.and_check)
         todo = [file for file in todo if not file.is_stream]
-        if (
-            len(todo) == 1
-            and todo[0].size_bytes <= CHUNK_BYTES
-            and is_safe(todo[0], self._load.options)
-        ):
-            # To start a worker takes longer than to load a small file.
+        if self._is_small(todo):
             job = FilesJob(self._conninfo, self._load, tuple(todo))
-            self._take(job, run_here(job, self._say))
+            conn = self._call(lambda conn: made_ready(conn, self._load))
+            self._take(job, run_here(job, self._say, conn))
             self._say.check()
         elif todo:
             self._load_files(todo, workers, ending)
+
+    def _is_small(self, files: list[SourceFile]) -> bool:
+        """Say whether to start a worker, and a session for it, takes longer than to load files."""
+        return (
+            len(files) == 1
+            and not files[0].is_stream
+            and files[0].size_bytes <= CHUNK_BYTES
+            and is_safe(files[0], self._load.options)
+        )
 
     def _count_anew(self, missing: list[SourceFile]) -> None:
         """Count what is committed after a crash: what the ledger still has of this load."""
@@ -205,7 +214,7 @@ class Rounds:
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
         self._splitters = {
-            file.name: _splitter(file, self._load.options)
+            file.name: splitter_for(file, self._load.options)
             for file in files
             if file.size_bytes > CHUNK_BYTES
         }
@@ -383,14 +392,3 @@ def _time_limit_s(job: Job) -> float | None:
     """Return how long a job may take: one file alone has its reader watched, record by record."""
     several = isinstance(job, FilesJob) and len(job.files) > 1
     return TIME_LIMIT_S + 2 * job.load.limits.retry_for_s if several else None
-
-
-def _splitter(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
-    try:
-        with open_file(file.path) as opened:
-            reader = splitter_of(opened, file.name, options)
-            if reader is not None:
-                reader.start(opened)
-            return reader
-    except (OSError, UnreadableSource):
-        return None  # its worker will say what is wrong

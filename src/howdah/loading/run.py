@@ -27,7 +27,6 @@ from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, LoadReport
 from howdah.loading.rounds import Rounds
 from howdah.loading.session import Session, by_own_session
-from howdah.loading.slots import most_workers
 from howdah.loading.sources import find
 from howdah.loading.target import Load, Target, found, prepare
 
@@ -111,7 +110,8 @@ def load(
             from howdah.loading import replacing
 
             replacing.truncate(conn, target)
-        ledger.forget_if_emptied(conn, target)
+        if replace:  # else the first round forgets
+            ledger.forget_if_emptied(conn, target)
         return target
 
     with Session(conninfo, limits, say) as session, pg.explained(doing), ExitStack() as stack:
@@ -129,10 +129,9 @@ def load(
             )
         now = session.call(doing, _clock)
         this = Load(target, now, now if again else None, options, limits)
-        wanted = _workers(this, workers)
-        wanted = session.call(doing, lambda conn: most_workers(conn, wanted))
         rounds = Rounds(session, conninfo, this, say, old if replace else None)
-        outcome = rounds.load(files, wanted, tell_slowing=not (replace or defer_indexes))
+        slowing = not (replace or defer_indexes)
+        outcome = rounds.load(files, _workers(this, workers), tell_slowing=slowing)
     say.check()
     seconds = time.monotonic() - started
     return LoadReport(

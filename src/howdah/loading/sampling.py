@@ -27,7 +27,7 @@ from howdah.loading.records import parse
 from howdah.loading.rows import Unfit
 from howdah.loading.sources import SourceFile
 
-__all__ = ["Sample", "is_safe", "sample"]
+__all__ = ["Sample", "is_safe", "sample", "splitter_for"]
 
 RECORDS_A_SOURCE = 1_000
 """How many records are looked at from a source's start."""
@@ -100,11 +100,19 @@ def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
 
 def is_safe(file: SourceFile, options: ReaderOptions) -> bool:
     """Say whether a file can be read in this process: its reader is ours, and all Python."""
+    return isinstance(splitter_for(file, options), NDJSON | CSV)
+
+
+def splitter_for(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
+    """Return the reader of a file that many workers can share; None: one must read it."""
     try:
         with open_file(file.path) as opened:
-            return isinstance(splitter_of(opened, file.name, options), NDJSON | CSV)
+            reader = splitter_of(opened, file.name, options)
+            if reader is not None:
+                reader.start(opened)
+            return reader
     except (OSError, UnreadableSource):
-        return False
+        return None  # its worker will say what is wrong
 
 
 def _looked_into(file: SourceFile, options: ReaderOptions) -> Sample:

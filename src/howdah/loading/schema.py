@@ -28,10 +28,11 @@ def install(conn: Connection[Any]) -> None:
         Refused: The role may not create a schema in the database, or not use this one.
     """
     try:
+        if _is_installed(conn):
+            return
         with conn.transaction():
-            if not _is_installed(conn):
-                pg.xact_lock(conn, "howdah: install the ledger")
-                conn.execute(_ddl().encode())  # bytes: a file of ours, no literal of this module
+            pg.xact_lock(conn, "howdah: install the ledger")
+            conn.execute(_ddl().encode())  # bytes: a file of ours, no literal of this module
     except errors.InsufficientPrivilege as exc:
         role = conn.info.user
         raise Refused(

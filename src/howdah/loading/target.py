@@ -150,19 +150,19 @@ def prepare(
         sample = sampling.sample(
             files, options or ReaderOptions()
         )  # takes a while: not under the lock
-    with conn.transaction(), pg.explained(f"create the table {table}"):
-        if found is None:
+    if found is None:
+        with conn.transaction(), pg.explained(f"create the table {table}"):
             # Two loads that start at once: CREATE ... IF NOT EXISTS alone can
             # fail on the catalog's unique index.
             pg.xact_lock(conn, "howdah: create a target table")
             found = _look_up(conn, table)
-        if found is None:
-            table = _in_schema(conn, table)
-            if columns is None:
-                _create(conn, table)
-            else:
-                typed.create(conn, table.identifier, sample, columns.key, columns.extra)
-            found = _look_up(conn, table)
+            if found is None:
+                table = _in_schema(conn, table)
+                if columns is None:
+                    _create(conn, table)
+                else:
+                    typed.create(conn, table.identifier, sample, columns.key, columns.extra)
+                found = _look_up(conn, table)
     assert found is not None  # noqa: S101 - it is there or was just made
     return _target(conn, found, columns)
 
