@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import trustme
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from howdah.loading import remote
+from howdah.loading import stores
 from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV
@@ -93,6 +95,30 @@ def loaded(done) -> dict[str, Any]:
     return report
 
 
+PROGRAM = """
+import json, sys
+import howdah
+for url in sys.argv[1:]:
+    report = howdah.load([url], workers=2)
+    names = ("sources", "skipped", "rejects", "chunks")
+    print(json.dumps({name: getattr(report, name) for name in names}))
+"""
+
+
+def loads(howdah: Howdah, *urls: str) -> list[dict[str, int]]:
+    """Load one URL after the other in one process, and return what each report counts.
+
+    From the first one on fsspec's thread runs in it, so that workers must not be forked.
+    """
+    command = [sys.executable, "-c", PROGRAM, *urls]
+    done = subprocess.run(
+        command, env=howdah.environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_objects_folders_and_patterns_of_s3_are_loaded_once(howdah: Howdah, ask, s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
     objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")
@@ -127,7 +153,7 @@ def test_large_object_of_s3_is_read_by_ranges_and_shared(
     path = "/inbox/large.ndjson"
     ranges = {asked for *what, asked in s3.asked if what == ["GET", path]}
     assert None not in ranges
-    assert len(ranges) > len(large) // remote.RANGE_BYTES
+    assert len(ranges) > len(large) // stores.RANGE_BYTES
 
 
 def test_bucket_and_object_that_are_not_there_are_told(howdah: Howdah, s3, monkeypatch):

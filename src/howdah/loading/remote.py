@@ -1,7 +1,6 @@
 """Objects in stores, by fsspec: listed, told from their changed selves, read by ranges or whole.
 
-No message of a library gets out of this module, since it may quote the URL with
-its signature; that is why exceptions are raised `from None` here.
+What a store's library raises gets out of here in our own words only, see `stores`.
 """
 
 from __future__ import annotations
@@ -10,22 +9,31 @@ import errno
 import glob
 import io
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from howdah.errors import HowdahError, MissingExtra, UsageError
-from howdah.loading.urls import public_name, scheme_of
+from howdah.errors import HowdahError, UsageError
+from howdah.loading.stores import (
+    RANGE_BYTES,
+    admit,
+    in_own_words,
+    is_final,
+    open_in,
+    os_error,
+    reason,
+    status_of,
+    store_of,
+    unreachable,
+)
+from howdah.loading.urls import AZURE, HTTP, public_name, scheme_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = ["RemoteFile", "RemoteObject", "SourceLost", "current_fingerprint", "listing", "open_url"]
-
-RANGE_BYTES = 4 << 20
-"""How much is asked for at once, in bytes: many times what arrives while a request travels."""
 
 RANGES_FROM_BYTES = 16 << 20
 """From which size on a file at a web server is read by ranges; a smaller one is read at once."""
@@ -33,25 +41,10 @@ RANGES_FROM_BYTES = 16 << 20
 WAITS_S = (0.5, 2.0, 5.0)
 """How long to wait before each further attempt to read, in seconds."""
 
-_TIMEOUT_S = 60.0  # without a byte from the server
-_HTTP = {"http", "https"}
-_PACKAGES = {
-    **dict.fromkeys(("s3", "s3a"), "s3fs"),
-    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs"),
-    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
-    **dict.fromkeys(_HTTP, "aiohttp"),
-    "smb": "smbprotocol",
-    "oss": "ossfs",
-    "oci": "ocifs",
-    "hdfs": "pyarrow",
-    "webhdfs": "requests",
-}
 # What stores call that which changes with an object's content; the first one that is there.
 _MARKS = ("ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "generation", "checksum")
 _TIMES = ("Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modify", "created")
 _NOT_THERE = {404, 410}
-_TOO_MANY, _TIMED_OUT, _SERVER_ERROR = 429, 408, 500
 
 
 class SourceLost(HowdahError):
@@ -84,12 +77,13 @@ def listing(url: str) -> Iterator[RemoteObject]:
 
     Raises:
         UsageError: It names nothing, or a store that is not known or lacks its package.
-        MissingExtra: fsspec is not installed.
+        MissingExtra: The extra for it is not installed.
         HowdahError: The store does not answer, or not to us.
     """
     name = public_name(url)
-    fs, path = _store(url)
-    with _in_own_words(partial(_unreachable, name)):
+    fs, path = store_of(url)
+    with in_own_words(partial(unreachable, name)):
+        admit(fs, url)
         fs.invalidate_cache()  # an earlier load of this process may have filled it
         try:
             facts = _facts(fs, path, url)
@@ -102,18 +96,14 @@ def listing(url: str) -> Iterator[RemoteObject]:
         return
     if not inside and not facts:
         raise UsageError(f"There is no object or folder {name!r}.", next_step="Check the URL.")
-    base = url.rstrip("/")
-    prefix = base[: -len(path)] if base.endswith(path) else None
     for member, member_facts in sorted(inside.items()):
-        yield _object(
-            fs.unstrip_protocol(member) if prefix is None else prefix + member, member_facts
-        )
+        yield _object(_url_of(member, fs, url, path.rstrip("/")), member_facts)
 
 
 def current_fingerprint(url: str) -> str:
     """Return the fingerprint that an object has now; raises OSError where it cannot be reached."""
-    fs, path = _store(url)
-    with _in_own_words(_os_error):
+    fs, path = store_of(url)
+    with in_own_words(os_error):
         fs.invalidate_cache()
         return _fingerprint(_facts(fs, path, url))
 
@@ -124,10 +114,15 @@ def open_url(url: str) -> io.BufferedReader:
     Raises:
         OSError: It cannot be reached, `strerror` says why.
     """
-    fs, path = _store(url)
-    with _in_own_words(_os_error):
-        size = _facts(fs, path, url).get("size")
-        ranges = _gives_ranges(url, size) if scheme_of(url) in _HTTP else size is not None
+    fs, path = store_of(url)
+    with in_own_words(os_error):
+        facts = _facts(fs, path, url)
+        size = facts.get("size")
+        ranges = _gives_ranges(url, size) if scheme_of(url) in HTTP else size is not None
+    if facts.get("contentEncoding"):  # Google unpacks it, though size and ranges are those packed
+        raise OSError(
+            errno.EIO, "its Content-Encoding has the store unpack it on the way; clear it"
+        )
     return io.BufferedReader(RemoteFile(url, size, ranges=ranges), 1 << 18)
 
 
@@ -179,7 +174,7 @@ class RemoteFile(io.RawIOBase):
             except Exception as exc:  # noqa: BLE001 - whatever the store's library raises
                 self._drop()
                 wait = next(waits, None)
-                if wait is None or _is_final(exc):
+                if wait is None or is_final(exc):
                     raise self._lost(exc) from None
                 time.sleep(wait)
             else:
@@ -194,7 +189,8 @@ class RemoteFile(io.RawIOBase):
 
     def _read(self, count: int) -> bytes:
         if self._file is None:
-            self._file = _opened(self._url, self._size, ranges=self._ranges)
+            fs, path = store_of(self._url)
+            self._file = open_in(fs, path, self._url, self._size, ranges=self._ranges)
             if self._ranges:
                 self._file.seek(self._place)
             else:
@@ -206,7 +202,7 @@ class RemoteFile(io.RawIOBase):
 
     def _lost(self, exc: Exception) -> SourceLost:
         return SourceLost(
-            f"{public_name(self._url)} cannot be read any more: {_cause(exc)}.",
+            f"{public_name(self._url)} cannot be read any more: {reason(exc)}.",
             next_step="Run the same command again to go on.",
         )
 
@@ -217,63 +213,12 @@ class RemoteFile(io.RawIOBase):
                 file.close()
 
 
-def _store(url: str) -> tuple[Any, str]:
-    """Return the store of a URL, as fsspec has it, and the path in it."""
-    try:
-        from fsspec import available_protocols
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("reading from a URL", "remote") from exc
-    name, scheme = public_name(url), scheme_of(url)
-    if scheme not in available_protocols():
-        raise UsageError(f"No store is known for {scheme}://.", next_step="Check the URL.")
-    if "::" in url:
-        raise UsageError(
-            f"Chained URLs such as {name!r} are not read.",
-            next_step="Name the archive itself: it is entered.",
-        )
-    with _in_own_words(partial(_unreachable, name)):
-        try:
-            found: tuple[Any, str] = url_to_fs(url, **_options(url, scheme))
-        except ImportError:
-            package = _PACKAGES.get(scheme)
-            raise UsageError(
-                f"Reading {scheme}:// needs a package that is not installed.",
-                next_step=f"Run: pip install {package}" if package else "fsspec's manual names it.",
-            ) from None
-    return found
-
-
-def _options(url: str, scheme: str) -> dict[str, Any]:
-    if scheme not in _HTTP:
-        return {}
-    try:
-        import aiohttp
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("reading from a URL", "remote") from exc
-    # No limit on the whole: a file may take hours. Nothing is to be unpacked on
-    # the way, since ranges and sizes are those of what lies there.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
-    client = {"timeout": timeout, "headers": {"Accept-Encoding": "identity"}}
-    # What is encoded stays as it is: a signature covers it.
-    return {"client_kwargs": client, "encoded": "%" in url}
-
-
-def _opened(url: str, size: int | None, *, ranges: bool) -> Any:
-    fs, path = _store(url)
-    if scheme_of(url) in _HTTP and not ranges:
-        return fs.open(path, "rb", block_size=0, size=size or 1)
-    if scheme_of(url) in _HTTP:
-        return fs.open(path, "rb", block_size=RANGE_BYTES, cache_type="readahead", size=size)
-    return fs.open(path, "rb", block_size=RANGE_BYTES)
-
-
 @lru_cache(1024)
 def _gives_ranges(url: str, size: int | None) -> bool:
     """Say whether a web server gives a range: what its header says of that is not reliable."""
     if size is None or size < RANGES_FROM_BYTES:
         return False
-    fs, path = _store(url)
+    fs, path = store_of(url)
     with fs.open(path, "rb", block_size=1, cache_type="none", size=size) as probe:
         probe.seek(1)
         try:
@@ -295,11 +240,11 @@ def _facts(fs: Any, path: str, url: str) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = fs.info(path)
     except FileNotFoundError as exc:
         # fsspec says so of a web server whatever has happened.
-        if isinstance(exc.__cause__, Exception) and _status(exc.__cause__) not in _NOT_THERE:
+        if isinstance(exc.__cause__, Exception) and status_of(exc.__cause__) not in _NOT_THERE:
             raise exc.__cause__ from None
         raise
     # A web server's folder is a page: what its URL names is one file.
-    return {**facts, "type": "file"} if scheme_of(url) in _HTTP else facts
+    return {**facts, "type": "file"} if scheme_of(url) in HTTP else facts
 
 
 def _inside(fs: Any, path: str, *, is_folder: bool) -> dict[str, Mapping[str, Any]]:
@@ -320,6 +265,26 @@ def _inside(fs: Any, path: str, *, is_folder: bool) -> dict[str, Mapping[str, An
     }
 
 
+def _url_of(member: str, fs: Any, folder: str, path: str) -> str:
+    """Return the URL of what lies in a folder, which is spelt as the folder's is.
+
+    Args:
+        member: Its path in the store.
+        fs: The store.
+        folder: The folder's URL, or a pattern.
+        path: The same as a path in the store.
+    """
+    base = folder.rstrip("/")
+    if scheme_of(folder) in AZURE and "@" in base.split("/")[2]:
+        # abfs://container@account.dfs.core.windows.net/folder, where the path is container/folder.
+        container, _, _ = path.partition("/")
+        return "/".join([*base.split("/")[:3], member.removeprefix(f"{container}/")])
+    if path and base.endswith(path):
+        return base[: -len(path)] + member
+    url: str = fs.unstrip_protocol(member)
+    return url
+
+
 def _object(url: str, facts: Mapping[str, Any]) -> RemoteObject:
     return RemoteObject(url, public_name(url), facts.get("size") or 0, _fingerprint(facts))
 
@@ -331,52 +296,3 @@ def _fingerprint(facts: Mapping[str, Any]) -> str:
             if size is not None and facts.get(name):
                 return f"{size} bytes, {kind} {facts[name]}"
     return ""
-
-
-@contextmanager
-def _in_own_words(error: Callable[[Exception], Exception]) -> Generator[None]:
-    """Turn whatever a store's library raises into an error that quotes nothing of it."""
-    try:
-        yield
-    except HowdahError:
-        raise
-    except Exception as exc:  # noqa: BLE001 - each store has a library of its own
-        raise error(exc) from None
-
-
-def _os_error(exc: Exception) -> OSError:
-    return OSError(errno.EIO, _cause(exc))
-
-
-def _unreachable(name: str, exc: Exception) -> HowdahError:
-    return HowdahError(
-        f"{name} cannot be reached: {_cause(exc)}.",
-        next_step="Check the URL, the network and the credentials of the store.",
-    )
-
-
-def _cause(exc: Exception) -> str:
-    """Return what went wrong, without the words of the library."""
-    name = type(exc).__name__
-    if (status := _status(exc)) is not None:
-        return f"the server answers {status}"
-    if isinstance(exc, FileNotFoundError):
-        return "it is not there"
-    if isinstance(exc, TimeoutError) or "Timeout" in name:
-        return "there is no answer in time"
-    if "Certificate" in name:
-        return "its certificate is not trusted"
-    return "there is no connection" if "Connect" in name else name
-
-
-def _status(exc: Exception) -> int | None:
-    status = getattr(exc, "status", None)
-    return status if isinstance(status, int) else None
-
-
-def _is_final(exc: Exception) -> bool:
-    """Say whether another attempt would fail in the same way."""
-    status = _status(exc)
-    if status is not None:
-        return status < _SERVER_ERROR and status not in {_TOO_MANY, _TIMED_OUT}
-    return isinstance(exc, FileNotFoundError | PermissionError | HowdahError)

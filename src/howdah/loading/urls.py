@@ -14,7 +14,12 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
-__all__ = ["is_url", "public_name", "scheme_of"]
+__all__ = ["AZURE", "GOOGLE", "HTTP", "S3", "is_url", "public_name", "scheme_of"]
+
+S3 = ("s3", "s3a")
+GOOGLE = ("gs", "gcs")
+AZURE = ("az", "abfs", "abfss")
+HTTP = ("http", "https")
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _QUERY = re.compile(r"\?(?=[^/?]*=)")
@@ -48,7 +53,8 @@ def public_name(url: str) -> str:
     # A password may hold "?" and "#" where nobody has encoded them, so the user first.
     rest = url[found.end() :]
     authority, slash, path = rest.partition("/")
-    if "@" in authority:
+    names_container = scheme_of(url) in AZURE and ":" not in authority  # container@account
+    if "@" in authority and not names_container:
         authority = authority.rpartition("@")[2]
     elif "@" in path and ":" in authority and not authority.rpartition(":")[2].isdigit():
         authority, slash, path = rest.rpartition("@")[2].partition("/")  # a "/" in the password
@@ -64,7 +70,7 @@ def public_name(url: str) -> str:
 
 
 def _split_query(text: str, scheme: str) -> tuple[str, str, str]:
-    if scheme in {"http", "https"}:
+    if scheme in HTTP:
         return text.partition("#")[0].partition("?")
     # In the key of an object "?" is a character like others, but for `?name=value`.
     found = _QUERY.search(text)
