@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import howdah
 from howdah.loading.inference import Kind
-from howdah.loading.passing import checked, is_plain
+from howdah.loading.passing import checked, is_plain, passed
 from howdah.loading.rows import Unfit
 
 TOKENS = [
@@ -242,6 +242,15 @@ def test_rows_without_empty_cells_are_plain(rows):
 def test_rows_with_an_empty_cell_are_plain_only_among_texts(rows):
     assert not is_plain(rows.encode(), ",", all_texts=False)
     assert is_plain(rows.encode(), ",", all_texts=True)
+
+
+@pytest.mark.parametrize("rows", ["a,1\n", ",1\n", "a,\n", "a,1\nb,2\n", "a,1\n,2\n", '"a",1\n'])
+@pytest.mark.parametrize("kinds", [(None, None), (Kind.TEXT, Kind.INTEGER)])
+def test_rows_are_told_to_be_plain_when_they_are_passed(rows, kinds):
+    [(same, plain)] = passed([rows.encode()], kinds, ",")
+
+    assert same == rows.encode()
+    assert plain == is_plain(same, ",", all_texts=False)
 
 
 @pytest.mark.parametrize("rows", ['"a",1\n', "a\r,1\n", "\\N,1\n"])

@@ -14,7 +14,7 @@ from howdah.loading import typed
 from howdah.loading.columns import Column, Columns, columns_of, matched, writable
 from howdah.loading.copy import copy_in
 from howdah.loading.inference import kind_of_type
-from howdah.loading.passing import checked, is_plain
+from howdah.loading.passing import passed
 from howdah.loading.readers import Batch, Rows
 from howdah.loading.rows import Encoder, Row, Unfit, Unknown
 from howdah.loading.target import Target
@@ -155,7 +155,7 @@ class IntoColumns:
         source: str,
         columns: tuple[str, ...],
         delimiter: str,
-        blocks: Iterable[bytes],
+        blocks: Iterable[tuple[bytes, bool]],
         *,
         staged: bool,
     ) -> Iterator[tuple[_Format, bytes]]:
@@ -164,12 +164,13 @@ class IntoColumns:
         A merge gets them as CSV: it takes all rows of a source at once.
         """
         csv = staged
-        all_texts = all(self._columns[name].is_text for name in columns)
-        for block in blocks:
-            csv = csv or not is_plain(block, delimiter, all_texts=all_texts)
+        for block, plain in blocks:
+            csv = csv or not plain
             yield _Format(source, columns, delimiter, csv), block
 
-    def _passed(self, batch: Rows) -> tuple[tuple[str, ...], str, Iterator[bytes]] | None:
+    def _passed(
+        self, batch: Rows
+    ) -> tuple[tuple[str, ...], str, Iterator[tuple[bytes, bool]]] | None:
         """Return how rows are passed on; None: not all of their columns can be written.
 
         Raises:
@@ -185,7 +186,9 @@ class IntoColumns:
             return None
         kinds = tuple(kind_of_type(c.type) if self._into.grows else None for c in columns)
         names = tuple(column.name for column in columns)
-        return names, batch.delimiter, checked(batch.blocks(), kinds, batch.delimiter)
+        all_texts = all(column.is_text for column in columns)
+        blocks = passed(batch.blocks(), kinds, batch.delimiter, all_texts=all_texts)
+        return names, batch.delimiter, blocks
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:

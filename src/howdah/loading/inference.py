@@ -184,7 +184,8 @@ def kinds_of(
             if before is Kind.TEXT and type(value) is str:
                 continue  # it holds any
             kind = _kind_of(value, texts=texts)
-            kinds[name] = kind if before is None else join(before, kind)
+            if kind is not before:  # to join takes as long as to look
+                kinds[name] = kind if before is None else join(before, kind)
     return kinds
 
 

@@ -17,11 +17,11 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from howdah.loading.cells import VALUES, doubles_kept, rows_kept
+from howdah.loading.cells import VALUES, columns_in, columns_kept, doubles_kept
 from howdah.loading.inference import Kind
 from howdah.loading.rows import Unfit
 
-__all__ = ["checked", "is_plain"]
+__all__ = ["checked", "is_plain", "passed"]
 
 _LONGEST_ROW_BYTES = 1 << 20
 """Rows that are longer are read in the slow way, in bytes."""
@@ -36,40 +36,68 @@ _ODD = (b'"', b"\r", b"\\")
 def checked(
     blocks: Iterable[bytes], kinds: tuple[Kind | None, ...], delimiter: str
 ) -> Iterator[bytes]:
+    """Yield what `passed` yields, the rows alone."""
+    return (rows for rows, _ in passed(blocks, kinds, delimiter))
+
+
+def passed(
+    blocks: Iterable[bytes],
+    kinds: tuple[Kind | None, ...],
+    delimiter: str,
+    *,
+    all_texts: bool = False,
+) -> Iterator[tuple[bytes, bool]]:
     """Yield the rows of blocks of CSV, when they are known to be read alike: some whole ones.
+
+    With each, whether they are plain (`is_plain`).
 
     Args:
         blocks: CSV in UTF-8, from the start of a row to the end of one.
         kinds: For each column the kind of value that it is to hold unchanged; None: whatever.
         delimiter: One ASCII character.
+        all_texts: That of `is_plain`.
 
     Raises:
         Unfit: A row may be read otherwise by COPY, or lose something.
     """
-    rows = _pattern(kinds, delimiter)
+    pattern = _pattern(kinds, delimiter)
     doubles = [place for place, kind in enumerate(kinds) if kind is Kind.DOUBLE]
-    any_text, one = not any(kinds), delimiter.encode()
+    any_text = not any(kinds)
     rest = b""
     for block in blocks:
         data = rest + block
         if not any(odd in data for odd in _ODD):
             end = data.rfind(b"\n") + 1  # COPY itself refuses too many or too few cells
-            if not (any_text or rows_kept(data[:end], kinds, one)):
-                raise Unfit("A column would change a value.")
+            rows = data[:end]
+            if any_text:
+                plain = is_plain(rows, delimiter, all_texts=all_texts)
+            else:
+                plain = _is_kept(rows, kinds, delimiter) or all_texts
+                plain = plain and delimiter not in _NOT_IN_TEXT
         else:
-            end = _end(rows, data)
-            _check_doubles(data[:end], doubles, delimiter)
+            end = _end(pattern, data)
+            rows, plain = data[:end], False
+            _check_doubles(rows, doubles, delimiter)
         rest = data[end:]
         if len(rest) > _LONGEST_ROW_BYTES:
             raise Unfit("A row is very long or odd.")
         if end:
-            yield data[:end]
+            yield rows, plain
     if rest:
         rest += b"\n"
-        if _end(rows, rest) != len(rest):
+        if _end(pattern, rest) != len(rest):
             raise Unfit("A row is odd.")
         _check_doubles(rest, doubles, delimiter)
-        yield rest[:-1]
+        yield rest[:-1], is_plain(rest, delimiter, all_texts=all_texts)
+
+
+def _is_kept(rows: bytes, kinds: tuple[Kind | None, ...], delimiter: str) -> bool:
+    """Refuse rows of which a column would change a cell; return whether none of them is empty."""
+    columns = columns_in(rows, len(kinds), delimiter.encode())
+    full = columns is not None and all(map(all, columns))
+    if columns is None or not columns_kept(columns, kinds, full=full, commas=delimiter != ","):
+        raise Unfit("A column would change a value.")
+    return full
 
 
 def is_plain(data: bytes, delimiter: str, *, all_texts: bool) -> bool:
