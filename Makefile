@@ -32,7 +32,8 @@ test:
 # Those that take long: more majors of PostgreSQL, more crashes, real standbys and poolers.
 test-long:
 	@tools/setup all,dev
-	@tools/debian
+	@tools/debian long
+	@tools/azurite
 	$(PYTHON) -m pytest -n 2 -m long $(TESTS)
 	$(MAKE) rebuilds
 

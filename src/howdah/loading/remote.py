@@ -119,10 +119,8 @@ def open_url(url: str) -> io.BufferedReader:
         facts = _facts(fs, path, url)
         size = facts.get("size")
         ranges = _gives_ranges(url, size) if scheme_of(url) in HTTP else size is not None
-    if facts.get("contentEncoding"):  # Google unpacks it, though size and ranges are those packed
-        raise OSError(
-            errno.EIO, "its Content-Encoding has the store unpack it on the way; clear it"
-        )
+    if _is_encoded(facts):
+        raise OSError(errno.EIO, "its Content-Encoding has it unpacked on the way; clear that")
     return io.BufferedReader(RemoteFile(url, size, ranges=ranges), 1 << 18)
 
 
@@ -245,6 +243,12 @@ def _facts(fs: Any, path: str, url: str) -> Mapping[str, Any]:
         raise
     # A web server's folder is a page: what its URL names is one file.
     return {**facts, "type": "file"} if scheme_of(url) in HTTP else facts
+
+
+def _is_encoded(facts: Mapping[str, Any]) -> bool:
+    """Return whether Google's or Azure's library unpacks an object, and cuts it off at its size."""
+    settings = facts.get("content_settings")
+    return bool(facts.get("contentEncoding") or getattr(settings, "content_encoding", None))
 
 
 def _inside(fs: Any, path: str, *, is_folder: bool) -> dict[str, Mapping[str, Any]]:

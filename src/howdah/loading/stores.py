@@ -64,6 +64,7 @@ _REASONS = {
     "Timeout": "there is no answer in time",
     "Certificate": "its certificate is not trusted",
     "Credential": "the credentials are missing or refused",
+    "Signing": "the credentials are missing or refused",
     "Authentication": "the credentials are missing or refused",
     **dict.fromkeys(
         ("Connect", "ServiceRequest", "ServiceResponse", "Transport"), "there is no connection"

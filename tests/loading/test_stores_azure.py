@@ -1,0 +1,195 @@
+"""Azure Blob Storage, of which Azurite is Microsoft's own server; `tools/azurite` installs it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobServiceClient, ContentSettings
+
+from howdah.errors import UsageError
+from howdah.loading import stores
+from howdah.loading.sources import find
+from tests.fixtures.commands import Howdah
+from tests.loading.records import PAIRS, digest, write_ndjson
+from tests.loading.test_opening import CSV, zipped
+from tests.loading.test_stores import loads
+
+AZURITE = Path(__file__).parents[2] / ".matrix/azurite/node_modules/azurite/dist/src/blob/main.js"
+RECORDS = 60_000  # 20 MB: several chunks
+EVERY_RECORD = digest([(n + 1, n) for n in range(RECORDS)])
+KEY = base64.b64encode(b"c0ffee5ecretc0ffee").decode()
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not AZURITE.exists() or shutil.which("node") is None,
+        reason="Azurite is not installed: tools/azurite does it, with Node.js and npm",
+    ),
+]
+
+
+@dataclass
+class Store:
+    """Azurite, with the account `ada`.
+
+    Attributes:
+        url: Where it is.
+        log: Azurite's own, of each request with its headers.
+    """
+
+    url: str
+    log: Path
+
+    @property
+    def connection(self) -> str:
+        place = f"BlobEndpoint={self.url}/ada"
+        return f"DefaultEndpointsProtocol=http;AccountName=ada;AccountKey={KEY};{place}"
+
+    def client(self) -> BlobServiceClient:
+        return BlobServiceClient.from_connection_string(self.connection)
+
+    def put(self, encoding: str | None = None, container: str = "inbox", **objects: bytes) -> None:
+        settings = ContentSettings(content_encoding=encoding)
+        with self.client() as client:
+            for name, content in objects.items():
+                blob = client.get_blob_client(container, name)
+                blob.upload_blob(content, overwrite=True, content_settings=settings)
+
+    def ranges(self, name: str) -> list[str | None]:
+        """Return the range that each request for a content has asked for."""
+        asked = [
+            line
+            for line in self.log.read_text().splitlines()
+            if "RequestMethod=GET" in line and f"/inbox/{name} " in line
+        ]
+        found = (re.search(r'"x-ms-range":"([^"]+)"', line) for line in asked)
+        return [one and one[1] for one in found]
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("azurite")
+    options = ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent"]
+    server = subprocess.Popen(
+        ["node", AZURITE, *options, "--blobPort", "0", "--debug", folder / "log"],
+        env={"PATH": os.environ["PATH"], "AZURITE_ACCOUNTS": f"ada:{KEY}"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        try:
+            lines = (re.search("successfully listens on (.*)", line) for line in server.stdout)
+            url = next(line[1] for line in lines if line)
+            yield Store(url, folder / "log")
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def az(azurite: Store, monkeypatch) -> Store:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection)
+    with azurite.client() as client:
+        for container in client.list_containers():
+            client.delete_container(container)
+        client.create_container("inbox")
+    return azurite
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> bytes:
+    return write_ndjson(tmp_path_factory.mktemp("records") / "large.ndjson", RECORDS).read_bytes()
+
+
+def test_objects_folders_and_patterns_of_az_are_loaded_once(howdah: Howdah, ask, az):
+    objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")
+    az.put(**dict.fromkeys(objects, CSV))
+
+    first = loads(howdah, "az://inbox/may.csv", "az://inbox/2026/**/*.csv", "az://inbox/")
+    az.put(**{"may.csv": CSV + b"Joan,1917\n"})
+    second = loads(howdah, "az://inbox/", "az://inbox/may.csv")
+
+    assert [report["sources"] for report in first + second] == [1, 2, 1, 1, 0]
+    assert [report["skipped"] for report in first + second] == [0, 0, 3, 3, 1]
+    assert ask("SELECT source, count(*) FROM documents GROUP BY 1 ORDER BY 1") == [
+        ("az://inbox/2026/deep/july.csv", 2),
+        ("az://inbox/2026/june.csv", 2),
+        ("az://inbox/2026/notes.txt", 1),
+        ("az://inbox/may.csv", 3),
+    ]
+
+
+def test_large_objects_and_archives_of_az_are_read_by_ranges(howdah: Howdah, ask, az, large):
+    az.put(
+        **{"in.zip": zipped(**{"a.csv": CSV, "b.csv": CSV}), "packed.csv.gz": gzip.compress(CSV)}
+    )
+    az.put(**{"large.ndjson": large})
+    az.put("gzip", **{"encoded.csv": gzip.compress(CSV)})
+
+    first, second = loads(howdah, "az://inbox/*.*[pvz]", "az://inbox/large.ndjson")
+
+    assert (first["sources"], first["rejects"], second["rejects"]) == (4, 1, 0)
+    assert "Content-Encoding" in ask("SELECT reason FROM howdah.rejects")[0]
+    assert ask("SELECT count(*) FROM documents WHERE source LIKE 'az://inbox/in.zip!/%'") == [4]
+    assert ask("SELECT count(*) FROM documents WHERE source LIKE '%/packed.csv.gz'") == [2]
+    assert second["chunks"] > 1
+    assert digest(ask(PAIRS + " WHERE source LIKE '%/large.ndjson'")) == EVERY_RECORD
+    ranges = set(az.ranges("large.ndjson"))
+    assert None not in ranges
+    assert len(ranges) > len(large) // stores.RANGE_BYTES
+
+
+def test_containers_of_an_account_in_the_url_are_told_apart(howdah: Howdah, ask, az):
+    with az.client() as client:
+        client.create_container("outbox")
+    for container in ("inbox", "outbox"):
+        az.put(container=container, **{"in/may.csv": CSV})
+    account = "ada.dfs.core.windows.net"
+
+    one = loads(howdah, f"abfss://inbox@{account}/in/may.csv", "abfs://inbox/in/may.csv")
+    folders = loads(howdah, *[f"abfss://{name}@{account}/in/" for name in ("inbox", "outbox")])
+
+    assert [report["sources"] for report in one + folders] == [1, 1, 0, 1]
+    assert ask("SELECT name FROM howdah.sources ORDER BY 1") == [
+        "abfs://inbox/in/may.csv",
+        f"abfss://inbox@{account}/in/may.csv",
+        f"abfss://outbox@{account}/in/may.csv",
+    ]
+
+
+@pytest.mark.parametrize("path", ["inbox/june.csv", "outbox/may.csv", "inbox/none/"])
+def test_object_and_container_of_az_that_are_not_there_are_told(az, path):
+    az.put(**{"may.csv": CSV})
+
+    with pytest.raises(UsageError, match=f"There is no object or folder 'az://{path}'"):
+        find([f"az://{path}"])
+
+
+def test_credentials_that_az_refuses_or_lacks_are_told(howdah: Howdah, az, monkeypatch):
+    az.put(**{"may.csv": CSV})
+    other = base64.b64encode(b"another5ecret").decode()
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", az.connection.replace(KEY, other))
+    refused = howdah("load", "az://inbox/may.csv")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", KEY)
+    malformed = howdah("load", "az://inbox/may.csv")
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+    missing = howdah("load", "az://inbox/may.csv")
+
+    assert "az://inbox/may.csv cannot be reached: the server answers 403." in refused.stderr
+    assert "its credentials are missing or malformed." in malformed.stderr
+    assert "its credentials are missing or malformed." in missing.stderr
+    for done in (refused, malformed, missing):
+        assert done.returncode == 1
+        assert "AZURE_STORAGE_ACCOUNT_NAME" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not any(secret in done.stderr for secret in (KEY, other, "Signature"))
