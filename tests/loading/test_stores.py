@@ -156,6 +156,21 @@ def test_large_object_of_s3_is_read_by_ranges_and_shared(
     assert len(ranges) > len(large) // stores.RANGE_BYTES
 
 
+def test_objects_of_a_folder_in_s3_are_asked_for_before_and_after_and_read_at_once(
+    howdah: Howdah, s3, monkeypatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    s3.put(**{f"in/{n}.csv": CSV for n in range(5)})
+    s3.asked.clear()
+
+    loaded(howdah("load", "s3://inbox/in/", "--json"))
+
+    for n in range(5):
+        path = f"/inbox/in/{n}.csv"
+        methods = [method for method, asked, _ in s3.asked if asked == path]
+        assert methods == ["HEAD", "GET", "HEAD"]
+
+
 def test_bucket_and_object_that_are_not_there_are_told(howdah: Howdah, s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
     s3.put(**{"may.csv": CSV})

@@ -119,23 +119,57 @@ def admit(fs: Any, url: str) -> None:
 
 
 def open_in(fs: Any, path: str, url: str, size: int | None, *, ranges: bool) -> Any:
-    """Open an object as fsspec's file, which is read by ranges or, at a web server, at once.
+    """Open an object as a file that reads, seeks and closes.
 
     Args:
         fs: Its store.
         path: The path in it.
         url: The object's URL.
         size: Its size in bytes; None: unknown.
-        ranges: Whether its store gives ranges.
+        ranges: Whether its store gives ranges; a web server that does not is read at once.
     """
     scheme = scheme_of(url)
+    if scheme in {*S3, *GOOGLE, *AZURE} and size is not None:
+        return _Ranges(fs, path, size)
     if scheme in HTTP and not ranges:
         return fs.open(path, "rb", block_size=0, size=size or 1)
     if scheme in HTTP:
         return fs.open(path, "rb", block_size=RANGE_BYTES, cache_type="readahead", size=size)
-    if scheme in GOOGLE:  # which else reads ahead by many ranges at a time, and keeps them
-        return fs.open(path, "rb", block_size=RANGE_BYTES, cache_type="readahead")
     return fs.open(path, "rb", block_size=RANGE_BYTES)
+
+
+class _Ranges:
+    """An object whose store gives ranges of it.
+
+    fsspec's own files ask once more for what is known of the object when they are opened,
+    and Google's read ahead by many ranges at a time, and keep them.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs = fs
+        self._path = path
+        self._size = size
+        self._place = 0
+        self._from = 0  # where the range begins that is at hand
+        self._range = b""
+
+    def seek(self, place: int) -> None:
+        self._place = place
+
+    def read(self, count: int) -> bytes:
+        offset = self._place - self._from
+        if not 0 <= offset < len(self._range):
+            if self._place >= self._size:
+                return b""
+            end = min(self._place + RANGE_BYTES, self._size)
+            self._range = self._fs.cat_file(self._path, start=self._place, end=end)
+            self._from, offset = self._place, 0
+        data = self._range[offset : offset + count]
+        self._place += len(data)
+        return data
+
+    def close(self) -> None:
+        self._range = b""
 
 
 def _options(url: str, scheme: str) -> dict[str, Any]:
