@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from howdah.server import Binaries, Running, find, init, start
+from howdah.server import Binaries, Running, init, start
 from howdah.server.change import Change, apply_change, plan_change
 from howdah.server.postmaster import processes
 from howdah.tuning.catalogue import Risk
@@ -22,7 +22,6 @@ from howdah.tuning.facts import read_facts
 from howdah.tuning.plan import plan_inserts
 
 CRASHES = 20
-FEWER = 6  # of the newest major, in the same tests
 THREADS = 4
 WRITER_DELAY = "200ms"  # PostgreSQL's default
 BOUND_S = 0.6  # what is older than three times that is on the disk
@@ -40,9 +39,8 @@ def test_a_crash_costs_what_the_accepted_risk_says_and_no_more(base, binaries, r
     init(base / "cluster", binaries=binaries)
     running = start(base / "cluster", binaries=binaries)
     _tune(running, risk)
-    crashes = CRASHES if binaries == find() else FEWER
     rows, lost, oldest_s = 0, 0, 0.0
-    for number in range(crashes):
+    for number in range(CRASHES):
         running = start(base / "cluster", binaries=binaries)
         acknowledged, killed_at = _inserted_until_crash(running, number)
         running = start(base / "cluster", binaries=binaries)
@@ -57,7 +55,7 @@ def test_a_crash_costs_what_the_accepted_risk_says_and_no_more(base, binaries, r
         rows, lost = rows + len(acknowledged), lost + len(missing)
         oldest_s = max([oldest_s, *ages])
 
-    logger.info("%d crashes, %d rows, %d lost, the oldest %.3f s", crashes, rows, lost, oldest_s)
+    logger.info("%d crashes, %d rows, %d lost, the oldest %.3f s", CRASHES, rows, lost, oldest_s)
     if risk is Risk.LOSE_LAST_MOMENTS:
         assert lost, "the crashes cost nothing, so they prove nothing"
         assert oldest_s <= BOUND_S
