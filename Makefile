@@ -27,14 +27,14 @@ demo:
 test:
 	@tools/setup all,dev
 	@tools/debian
-	$(PYTHON) -m pytest -n 2 -m "not long" $(TESTS)
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not long" $(TESTS)
 
 # Those that take long: more majors of PostgreSQL, more crashes, real standbys and poolers.
 test-long:
 	@tools/setup all,dev
 	@tools/debian long
 	@tools/azurite
-	$(PYTHON) -m pytest -n 2 -m long $(TESTS)
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m long $(TESTS)
 	$(MAKE) rebuilds
 
 # Django's own tests: with its ENGINE, with ours, and with ours and a schema for every app.

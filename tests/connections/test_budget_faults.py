@@ -93,6 +93,7 @@ def test_slots_are_reserved_again_after_the_server_was_restarted(make_cluster, m
     assert budget.use().held == 0
 
 
+@pytest.mark.long
 def test_a_host_that_vanishes_from_the_network_loses_its_slots(make_cluster):
     """How soon, `bench/budget.py --cut` measures."""
     running = make_cluster()

@@ -163,6 +163,7 @@ def test_two_loads_at_once_share_the_work(howdah: Howdah, ask, large, many):
     ]
 
 
+@pytest.mark.long
 def test_two_loads_at_once_of_which_one_is_killed_leave_every_record_once(
     howdah: Howdah, ask, large, many
 ):
@@ -204,6 +205,7 @@ def test_backends_that_are_terminated_cost_a_retry_and_no_record(howdah: Howdah,
     ]
 
 
+@pytest.mark.long
 def test_table_that_is_loaded_aside_takes_its_place_once_though_backends_are_terminated(
     howdah: Howdah, ask, large, many
 ):

@@ -199,6 +199,7 @@ def test_member_that_crashes_its_reader_is_one_reject(dsn, ask, tmp_path):
     assert scripted.load(tmp_path / "again", dsn, path).report["skipped"] == 6
 
 
+@pytest.mark.long
 def test_large_document_that_hangs_its_reader_is_one_reject(dsn, ask, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -252,6 +253,7 @@ def test_chunk_that_hangs_its_reader_is_one_reject_and_the_others_are_loaded(dsn
     assert ask("SELECT count(*) FROM howdah.sources WHERE finished") == [1]
 
 
+@pytest.mark.long
 def test_rows_that_are_passed_on_and_hang_are_one_reject(dsn, ask, tmp_path):
     path = tmp_path / "large.csv"
     lines = 4 * CHUNK_BYTES // 1000

@@ -140,7 +140,15 @@ def test_unchanged_source_is_skipped(dsn, ask, tmp_path):
     assert ask("SELECT count(*) FROM documents") == [60_010]
 
 
-@pytest.mark.parametrize("counts", [(10, 7), (60_000, 7), (7, 60_000), (60_000, 56_000)])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (10, 7),
+        (60_000, 7),
+        (7, 60_000),
+        pytest.param((60_000, 56_000), marks=pytest.mark.long),
+    ],
+)
 def test_changed_source_takes_the_place_of_its_old_rows(dsn, ask, tmp_path, counts):
     path, other = tmp_path / "a.ndjson", write_ndjson(tmp_path / "b.ndjson", 5, start=900_000)
     howdah.load([write_ndjson(path, counts[0]), other], dsn=dsn)

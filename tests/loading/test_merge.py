@@ -103,7 +103,7 @@ numbers = count()
 
 @pytest.mark.parametrize("columns", [SKIP, UPDATE, UPDATE_ONLY])
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(known=st.dictionaries(KEYS, st.integers(10, 19)), records=RECORDS)
 def test_merge_gives_what_the_records_give_one_by_one(dsn, ask, tmp_path, columns, known, records):

@@ -301,6 +301,7 @@ LARGE = 300_000
 ASIDE = "SELECT count(*) FROM documents__next"
 
 
+@pytest.mark.long
 def test_load_that_lost_the_lock_of_its_table_aside_still_keeps_others_from_it(
     howdah, ask, tmp_path
 ):
@@ -355,8 +356,15 @@ def test_load_whose_table_aside_another_made_its_own_while_it_was_cut_off_ends(
     assert digest(ask(PAIRS)) == digest([(n + 1, LARGE + n) for n in range(LARGE)])
 
 
-@pytest.mark.parametrize("made_anew", [False, True])
-@pytest.mark.parametrize("binding", ["nothing", "a grant"])
+@pytest.mark.parametrize(
+    ("made_anew", "binding"),
+    [
+        (True, "nothing"),
+        (False, "a grant"),
+        pytest.param(False, "nothing", marks=pytest.mark.long),
+        pytest.param(True, "a grant", marks=pytest.mark.long),
+    ],
+)
 def test_table_that_was_dropped_while_its_rows_were_loaded_is_not_replaced(
     howdah, ask, tmp_path, made_anew, binding
 ):

@@ -92,6 +92,7 @@ def test_locking_the_second_of_two_namesakes_locks_it(two):
     """)
 
 
+@pytest.mark.long
 def test_dumpdata_flush_and_loaddata_keep_namesakes_apart(two, tmp_path, ask):
     two.manage("migrate")
     two.python("""
@@ -141,6 +142,7 @@ def _beside(table):
     return table[:-1] + '_more"' if table.endswith('"') else table[:-5] + "_more"
 
 
+@pytest.mark.long
 def test_odd_names_live_through_everything(project):
     models = "".join(
         f"""
@@ -323,6 +325,7 @@ def test_a_project_moves_over_from_the_trick_and_back(project, ask, relations):
     assert relations() == before
 
 
+@pytest.mark.long
 def test_a_project_moves_over_from_search_path_aliases(project, ask, relations):
     project.app("one", THING)
     databases = {"default": {}, "data": {}}

@@ -78,6 +78,7 @@ def test_migration_that_raises_changes_nothing(live):
     live.succeeds_next()
 
 
+@pytest.mark.long
 def test_failure_in_place_changes_nothing(live):
     live.project.write("rows.json", '"shelf": 1, "name": "plate"', '"shelf": 77, "name": "plate"')
 
@@ -98,6 +99,7 @@ def test_fixture_that_does_not_load_changes_nothing(live):
     live.succeeds_next()
 
 
+@pytest.mark.long
 def test_hook_that_raises_changes_nothing(live):
     live.project.configure(after="hooks.after")
     (live.project.folder / "hooks.py").write_text("def after(aliases): raise ValueError('no')\n")
@@ -132,6 +134,7 @@ def test_rebuild_that_is_killed_while_it_builds_changes_nothing(live, signal_num
     live.succeeds_next()
 
 
+@pytest.mark.long
 def test_rebuild_that_is_killed_while_it_carries_over_changes_nothing(live):
     with struck(live.project, "CREATE TABLE shop__next", "PERFORM pg_sleep(60)", "ddl_command_end"):
         process = live.project.start("-m", "howdah", "rebuild", "--fresh")
@@ -146,8 +149,8 @@ def test_rebuild_that_is_killed_while_it_carries_over_changes_nothing(live):
     ("statement", "when"),
     [
         ("CREATE TABLE shop__next", "ddl_command_end"),
-        ("ADD CONSTRAINT", "ddl_command_end"),
-        ('RENAME TO "shop__old1"', "ddl_command_end"),
+        pytest.param("ADD CONSTRAINT", "ddl_command_end", marks=pytest.mark.long),
+        pytest.param('RENAME TO "shop__old1"', "ddl_command_end", marks=pytest.mark.long),
         ('RENAME TO "store"$', "ddl_command_end"),
     ],
     ids=["making tables", "making constraints", "between renames", "at the last rename"],
@@ -160,6 +163,7 @@ def test_connection_that_is_cut_changes_nothing(live, statement, when):
     live.succeeds_next()
 
 
+@pytest.mark.long
 def test_statement_that_is_refused_between_the_renames_changes_nothing(live):
     with struck(live.project, 'RENAME TO "shop"$', "RAISE 'no'", "ddl_command_end"):
         live.project.rebuild(code=1)

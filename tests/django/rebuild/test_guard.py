@@ -94,7 +94,13 @@ def test_rows_of_tables_to_keep_are_carried_over(small):
     small.ask("INSERT INTO store.shelf (name) VALUES ('next')")  # the sequence goes on
 
 
-@pytest.mark.parametrize("way", [(), ("--in-place",)], ids=["aside", "in place"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param((), id="aside"),
+        pytest.param(("--in-place",), id="in place", marks=pytest.mark.long),
+    ],
+)
 def test_undo_brings_the_rows_of_before_back(small, way):
     small.rebuild()
     small.ask("UPDATE shop.shop_item SET name = 'mine' WHERE id = 1")
@@ -152,6 +158,7 @@ def test_models_without_migration_files_are_built_too(small):
     assert small.ask("SELECT name FROM shop.shop_item ORDER BY id") == ["cup", "plate"]
 
 
+@pytest.mark.long
 def test_migrations_that_say_the_same_are_not_written_anew(small):
     small.rebuild("--remake-migrations", "--drop-migrations", "shop")
     files = small.folder / "shop" / "migrations"
@@ -179,6 +186,7 @@ def test_models_ahead_of_their_migrations_are_told(small):
     assert "note:" not in small.rebuild("--from-models")
 
 
+@pytest.mark.long
 def test_app_without_a_migrations_folder_is_told(small):
     shutil.rmtree(small.folder / "shop" / "migrations")
     small.configure(fixtures=[])

@@ -62,7 +62,13 @@ def test_database_to_build_in_is_removed_by_the_next_rebuild(small):
     assert small.ask(HALF_MADE, "howdah_build_") == []
 
 
-@pytest.mark.parametrize("by", [("-m", "howdah", "rebuild", "--clean"), ("manage.py", "test")])
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param(("-m", "howdah", "rebuild", "--clean"), marks=pytest.mark.long),
+        ("manage.py", "test"),
+    ],
+)
 def test_copy_for_tests_is_removed(small, by):
     with (small.folder / "settings.py").open("a") as settings:
         settings.write('TEST_RUNNER = "howdah.django.test.Runner"\n')

@@ -35,7 +35,7 @@ def clients(request: pytest.FixtureRequest) -> Callable[[Project], Callable[[], 
     return start
 
 
-@pytest.mark.parametrize("engines", ["stock", "schemas"])
+@pytest.mark.parametrize("engines", [pytest.param("stock", marks=pytest.mark.long), "schemas"])
 def test_rebuilds_in_a_row_give_the_running_application_no_error(make_project, clients, engines):
     rebuilds = int(os.environ.get("HOWDAH_REBUILDS", REBUILDS[engines]))
     project = make_project(engines)

@@ -48,7 +48,7 @@ CELLS = NUMBERS.map(str) | st.text(st.characters(codec="utf-8", exclude_characte
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

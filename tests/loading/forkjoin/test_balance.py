@@ -54,6 +54,7 @@ def fork_helping(notes, seconds):
     return [other.join() for other in others]
 
 
+@pytest.mark.long
 def test_200_uneven_tasks_end_within_a_tenth_of_the_ideal(notes):
     source = random.Random(7)
     weights = [source.paretovariate(1.3) for _ in range(200)]
@@ -71,6 +72,7 @@ def test_200_uneven_tasks_end_within_a_tenth_of_the_ideal(notes):
     assert ratio_to_ideal(measure, 1.10) <= 1.10
 
 
+@pytest.mark.long
 def test_a_tree_of_64_leaves_ends_within_a_tenth_of_the_ideal(notes):
     leaf_s = 0.03
     ideal = 64 * leaf_s / 2

@@ -13,7 +13,7 @@ import pytest
 from howdah.loading.forkjoin import ForkJoinPool, Unpicklable, emit, fork
 from tests.loading.forkjoin.tasks import PATIENCE_S, fail, length, pid, square
 
-BIG = 50_000_000
+BIG = 20_000_000
 
 
 def catch_in_parent():
@@ -162,7 +162,7 @@ def test_a_result_that_cannot_be_unpickled_is_an_error_that_says_so(notes):
             pool.submit(run_elsewhere, notes, unwelcome).result(PATIENCE_S)
 
 
-def test_50_megabytes_go_both_ways_at_once(start):
+def test_20_megabytes_go_both_ways_at_once(start):
     data = os.urandom(BIG)
     with ForkJoinPool(2) as pool:
         futures = [pool.submit(echo, data) for _ in range(4)]
@@ -170,13 +170,13 @@ def test_50_megabytes_go_both_ways_at_once(start):
         assert all(future.result() == data for future in futures)
 
 
-def test_50_megabytes_go_to_forked_tasks_and_back():
+def test_20_megabytes_go_to_forked_tasks_and_back():
     data = os.urandom(BIG)
     with ForkJoinPool(2) as pool:
         assert pool.submit(echo_forked, data).result() == data
 
 
-def test_50_megabytes_to_a_worker_that_was_killed_are_sent_again(notes):
+def test_20_megabytes_to_a_worker_that_was_killed_are_sent_again(notes):
     data = bytes(BIG)
     with ForkJoinPool(1) as pool:
         worker = pool.submit(pid).result()
