@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from howdah.errors import Refused
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.inference import Kind, join, kinds_of
 from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
@@ -75,7 +76,15 @@ def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
 
     What cannot be read is left out: the load will say what is wrong with it. Where
     a library could crash or hang over a file, a process of its own looks at it.
+
+    Raises:
+        Refused: There are only streams, and what is looked at is not there for the load.
     """
+    if files and all(file.is_stream for file in files):
+        raise Refused(
+            "The columns of a new table cannot be told from a stream: it can be read only once.",
+            next_step="Create the table yourself, load a file, or leave out --as columns.",
+        )
     found = Sample()
     steps = max(len(files) / MOST_SOURCES, 1)
     chosen = [files[int(number * steps)] for number in range(min(len(files), MOST_SOURCES))]

@@ -134,6 +134,7 @@ def status(where, data):
     return Client().post("/view?path=" + where, data, "application/json").status_code
 
 print(status("/a", '{"ms": 3}'), status("%%00", "{}"), status("/b", '["list"]'))
+print(status("/d", "no JSON"), Client().post("/view", "{}", "application/json").status_code)
 writer().close()
 print(status("/c", "{}"))
 """
@@ -160,7 +161,7 @@ def test_django_example_answers_when_the_row_is_committed(examples, howdah: Howd
         check=False,
     )
 
-    assert done.stdout == "201 422 201\n503\n", done.stderr
+    assert done.stdout == "201 422 201\n422 422\n503\n", done.stderr
     assert ask("SELECT path, data FROM page_view ORDER BY path") == [
         ("/a", {"ms": 3}),
         ("/b", ["list"]),
