@@ -317,6 +317,24 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(howdah: Howdah, ask, large):
     assert digest(ask(PAIRS)) == EVERY_RECORD
 
 
+def test_ctrl_c_during_a_stream_says_that_nothing_of_it_is_loaded(howdah: Howdah, ask, large):
+    loading = howdah.start("load", "-", stdin=subprocess.PIPE)
+    assert loading.stdin is not None
+    loading.stdin.write(large.read_text()[:20_000_000])
+    loading.stdin.flush()
+    wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    wait_until(
+        lambda: ask("SELECT count(*) FROM pg_locks WHERE relation = 'documents'::regclass")[0]
+    )
+    loading.send_signal(signal.SIGINT)
+    _, errors = loading.communicate(timeout=20)
+
+    assert loading.returncode == 130
+    assert "A stream is loaded as a whole or not at all" in errors
+    assert "committed" not in errors
+    assert ask("SELECT count(*) FROM documents") == [0]
+
+
 def test_stream_that_is_killed_leaves_nothing(howdah: Howdah, ask, large):
     loading = howdah.start("load", "-", stdin=subprocess.PIPE)
     assert loading.stdin is not None

@@ -253,14 +253,20 @@ def test_table_of_someone_else_beside_it_is_not_dropped(dsn, ask, csv):
     assert ask("SELECT count(*) FROM t__next") == [0]
 
 
-def test_killed_replacement_leaves_the_old_rows_and_the_next_one_begins_anew(howdah, ask, tmp_path):
+@pytest.mark.parametrize(
+    ("stopped_by", "said"),
+    [(signal.SIGKILL, ""), (signal.SIGINT, "The table has its old rows; run the same command")],
+)
+def test_stopped_replacement_leaves_the_old_rows_and_the_next_one_begins_anew(
+    howdah, ask, tmp_path, stopped_by, said
+):
     howdah("load", write_ndjson(tmp_path / "a.ndjson", 10))
     large = write_ndjson(tmp_path / "b.ndjson", 300_000)
     loading = howdah.start("load", large, "--replace", "--workers", 1)
     wait_until(lambda: ask("SELECT to_regclass('documents__next') IS NOT NULL")[0])
     wait_until(lambda: ask("SELECT count(*) FROM documents__next")[0] > 0)
-    loading.kill()
-    loading.communicate()
+    loading.send_signal(stopped_by)
+    assert said in loading.communicate()[1]
     assert ask("SELECT count(*) FROM documents") == [10]
 
     done = howdah("load", large, "--replace")

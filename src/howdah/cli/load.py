@@ -162,7 +162,7 @@ def load(
         render.table_plan(loading.plan(paths, table=table, columns=columns, options=how))
         return
     database = options.chosen(dsn, settings, alias)
-    with render.load_progress(quiet=quiet or as_json) as progress:
+    with render.load_progress(quiet=quiet or as_json, replaces=replace) as progress:
         report = loading.load(
             paths,
             dsn=database.conninfo,

@@ -96,7 +96,7 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
 
 
 @contextmanager
-def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
+def load_progress(*, quiet: bool, replaces: bool = False) -> Generator[Callable[[Event], None]]:
     """Show a load's progress on standard error: a bar on a terminal, else a line now and then.
 
     After Ctrl-C, says how to go on and exits with 130.
@@ -110,11 +110,7 @@ def load_progress(*, quiet: bool) -> Generator[Callable[[Event], None]]:
         with bar or nullcontext():
             yield totals
     except KeyboardInterrupt:
-        click.echo(
-            f"Stopped. {_count(totals.records, 'record')} of this run are committed; "
-            "run the same command again to go on.",
-            err=True,
-        )
+        click.echo(f"Stopped. {totals.next_step(replaces=replaces)}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
@@ -209,7 +205,7 @@ class _Totals:
         self.started = time.monotonic()
         self.table = ""
         self.files = 0
-        self.total_bytes = 0
+        self.total_bytes = self.streams = 0
         self.sources = self.records = self.rejects = self.bytes = 0
 
     def __call__(self, event: Event) -> None:
@@ -221,6 +217,7 @@ class _Totals:
                 return
             if isinstance(event, Planned):
                 self.table, self.files, self.total_bytes = event.table, event.sources, event.bytes
+                self.streams = event.streams
                 if event.slowing:
                     self.tell(slowing(event))
             elif isinstance(event, BuildingIndexes):
@@ -242,6 +239,21 @@ class _Totals:
 
     def show_waiting(self, text: str) -> None:
         """Tell why nothing goes on, or not."""
+
+    def next_step(self, *, replaces: bool) -> str:
+        """Return what an interrupted load has left, and what to do then."""
+        if replaces:
+            return "The table has its old rows; run the same command again to begin anew."
+        if self.streams:
+            return (
+                "A stream is loaded as a whole or not at all; run the same command again, with all "
+                "that writes it."
+            )
+        are = "is" if self.records == 1 else "are"
+        return (
+            f"{_count(self.records, 'record')} of this run {are} committed; "
+            "run the same command again to go on."
+        )
 
     def counts(self) -> str:
         rate = self.records / max(time.monotonic() - self.started, 0.001)

@@ -27,6 +27,7 @@ class Planned:
         bytes: Size of the files to load; streams count 0.
         slowing: Indexes that will make a load of this size take some times as long, and
             that `defer_indexes` would drop and build again.
+        streams: Those files to load that can be read only once.
     """
 
     table: str
@@ -34,6 +35,7 @@ class Planned:
     skipped: int
     bytes: int
     slowing: tuple[str, ...] = ()
+    streams: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,8 @@ class Rounds:
                 slow = tell_slowing and size >= indexes.SLOW_BYTES
                 slowing = self._call(self._deferrable) if slow else ()
                 named = self._replaced or self._load.target
-                self._say(Planned(str(named), len(todo), skipped, size, slowing))
+                streams = sum(file.is_stream for file in todo)
+                self._say(Planned(str(named), len(todo), skipped, size, slowing, streams))
                 self._outcome += Outcome(skipped=skipped)
             elif todo:
                 self._count_anew(todo)
