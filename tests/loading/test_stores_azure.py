@@ -10,10 +10,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
-from azure.storage.blob import BlobServiceClient, ContentSettings
+from azure.storage.blob import (
+    BlobServiceClient,
+    ContainerSasPermissions,
+    ContentSettings,
+    generate_container_sas,
+)
 
 from howdah.errors import UsageError
 from howdah.loading import stores
@@ -21,7 +28,8 @@ from howdah.loading.sources import find
 from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV, zipped
-from tests.loading.test_stores import loads
+from tests.loading.test_remote import everything
+from tests.loading.test_stores import loaded, loads
 
 AZURITE = Path(__file__).parents[2] / ".matrix/azurite/node_modules/azurite/dist/src/blob/main.js"
 RECORDS = 60_000  # 20 MB: several chunks
@@ -164,6 +172,24 @@ def test_containers_of_an_account_in_the_url_are_told_apart(howdah: Howdah, ask,
         f"abfss://inbox@{account}/in/may.csv",
         f"abfss://outbox@{account}/in/may.csv",
     ]
+
+
+def test_shared_access_signature_opens_az_and_is_nowhere_else(howdah: Howdah, ask, az, monkeypatch):
+    az.put(**{"may.csv": CSV, "june.csv": CSV})
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    rights = ContainerSasPermissions(read=True, list=True)
+    signature = generate_container_sas("ada", "inbox", KEY, permission=rights, expiry=soon)
+    place = f"BlobEndpoint={az.url}/ada;SharedAccessSignature={signature}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", place)
+
+    done = howdah("load", "az://inbox/", "--json")
+    refused = howdah("load", "az://outbox/may.csv")
+
+    assert loaded(done)["sources"] == 2
+    assert "az://outbox/may.csv cannot be reached: the server answers 403." in refused.stderr
+    secret = parse_qs(signature)["sig"][0]
+    for text in (done.stdout, done.stderr, refused.stderr, everything(ask)):
+        assert secret not in text
 
 
 @pytest.mark.parametrize("path", ["inbox/june.csv", "outbox/may.csv", "inbox/none/"])

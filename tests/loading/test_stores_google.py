@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from howdah.errors import UsageError
 from howdah.loading import stores
 from howdah.loading.sources import find
 from tests.fixtures.commands import Howdah
+from tests.loading import scripted
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV, zipped
 from tests.loading.test_stores import loads
@@ -43,6 +45,7 @@ class Store:
         public_key: Of those who may have a token.
         url: Where it is.
         allowed: What a token may do: nothing, or all.
+        faults: What to do with the next requests for a content: seconds after which to break off.
         asked: Each request for a content: the object's name and the Range header.
         tokens: Each answer to a request for a token.
     """
@@ -50,6 +53,7 @@ class Store:
     public_key: bytes
     url: str = ""
     allowed: bool = True
+    faults: list[float] = field(default_factory=list)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
 
@@ -86,6 +90,14 @@ class _Handler(RequestHandler):
             self.store.asked.append((path.rpartition("/")[2], self.headers["Range"]))
         if self.headers["Authorization"] != f"Bearer {TOKEN}" or not self.store.allowed:
             self.answer(403, {"error": {"code": 403, "message": f"no access for {TOKEN}"}})
+        elif path.startswith("/download/") and self.store.faults:
+            self.send_response(206)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"{")
+            self.wfile.flush()
+            time.sleep(self.store.faults.pop())
+            self.close_connection = True
         else:
             super().do_GET()
 
@@ -203,6 +215,22 @@ def test_large_objects_and_archives_of_gs_are_read_by_ranges(howdah: Howdah, ask
     ranges = {asked for name, asked in gs.asked if name == "large.ndjson"}
     assert None not in ranges
     assert len(ranges) > len(large) // stores.RANGE_BYTES
+
+
+SOON = "import howdah.loading.stores as stores; stores._TIMEOUT_S = 0.5"
+
+
+def test_connection_to_gs_that_is_cut_or_falls_silent_is_read_on_from_there(
+    dsn, ask, gs, large, tmp_path
+):
+    gs.put(**{"large.ndjson": large})
+    gs.faults = [30.0, 0.0]
+
+    url = "gs://inbox/large.ndjson"
+    done = scripted.load(tmp_path / "site", dsn, url, "--workers", 2, setup=SOON, timeout_s=25)
+
+    assert (gs.faults, done.report["rejects"], done.errors) == ([], 0, "")
+    assert digest(ask(PAIRS)) == EVERY_RECORD
 
 
 @pytest.mark.parametrize("path", ["inbox/june.csv", "outbox/may.csv", "inbox/none/"])

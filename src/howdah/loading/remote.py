@@ -44,7 +44,7 @@ WAITS_S = (0.5, 2.0, 5.0)
 # What stores call that which changes with an object's content; the first one that is there.
 _MARKS = ("ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "generation", "checksum")
 _TIMES = ("Last-Modified", "LastModified", "last_modified", "mtime", "updated", "modify", "created")
-_NOT_THERE = {404, 410}
+_NOT_THERE, _FORBIDDEN = {404, 410}, 403
 
 
 class SourceLost(HowdahError):
@@ -240,6 +240,11 @@ def _facts(fs: Any, path: str, url: str) -> Mapping[str, Any]:
         # fsspec says so of a web server whatever has happened.
         if isinstance(exc.__cause__, Exception) and status_of(exc.__cause__) not in _NOT_THERE:
             raise exc.__cause__ from None
+        raise
+    except Exception as exc:
+        # A signature for one of Azure's containers lets it be listed, but not asked about.
+        if scheme_of(url) in AZURE and "/" not in path.strip("/") and status_of(exc) == _FORBIDDEN:
+            return {"type": "directory"}
         raise
     # A web server's folder is a page: what its URL names is one file.
     return {**facts, "type": "file"} if scheme_of(url) in HTTP else facts

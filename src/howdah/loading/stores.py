@@ -173,19 +173,20 @@ class _Ranges:
 
 
 def _options(url: str, scheme: str) -> dict[str, Any]:
+    if scheme not in HTTP + GOOGLE:
+        return {}
+    import aiohttp
+
+    # No limit on the whole: a file may take hours.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
     if scheme in GOOGLE:
         # What gcsfs has for zonal buckets asks each bucket by gRPC of which kind it is, and
         # waits more than a minute where that is not answered.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    if scheme not in HTTP:
-        return {}
-    import aiohttp
-
-    # No limit on the whole: a file may take hours. Nothing is to be unpacked on
-    # the way, since ranges and sizes are those of what lies there.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
+        return {"requests_timeout": timeout}  # it has none of its own
+    # Nothing is to be unpacked on the way, since ranges and sizes are those of what
+    # lies there. What is encoded in the URL stays as it is: a signature covers it.
     client = {"timeout": timeout, "headers": {"Accept-Encoding": "identity"}}
-    # What is encoded stays as it is: a signature covers it.
     return {"client_kwargs": client, "encoded": "%" in url}
 
 
