@@ -83,6 +83,14 @@ def crash(running: Running) -> None:
     wait_until(lambda: not processes(running.data_dir))
 
 
+def make_forgetful(running: Running) -> None:
+    """Have nothing on disk before a commit waits for it: up to 10 s may be lost."""
+    with psycopg.connect(running.conninfo(), autocommit=True) as conn:
+        conn.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        conn.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
+        conn.execute("SELECT pg_reload_conf()")
+
+
 def rows_in(running: Running) -> int:
     with psycopg.connect(running.conninfo(), autocommit=True) as conn:
         try:
@@ -426,11 +434,7 @@ def test_commits_that_a_crash_takes_are_loaded_again_by_the_same_load(make_clust
         with path.open("a") as file:
             file.write(f'{{"n": {2000 + number}, "repaired": "\\u0000"}}\n')
     running = make_cluster()
-    with psycopg.connect(running.conninfo(), autocommit=True) as conn:
-        # So that nothing is on disk before a commit waits for it: up to 10 s may be lost.
-        conn.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
-        conn.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
-        conn.execute("SELECT pg_reload_conf()")
+    make_forgetful(running)
     lost: list[int] = []
     seen: list[Outcome] = []
 
@@ -455,6 +459,38 @@ def test_commits_that_a_crash_takes_are_loaded_again_by_the_same_load(make_clust
     with psycopg.connect(running.conninfo()) as conn:
         rows = conn.execute("SELECT (attributes->>'n')::int FROM documents ORDER BY 1").fetchall()
     assert [n for (n,) in rows] == list(range(2040))
+
+
+def test_small_merge_that_a_crash_takes_is_done_again_by_the_same_load(make_cluster, tmp_path):
+    running = make_cluster()
+    make_forgetful(running)
+    path = tmp_path / "a.csv"
+    path.write_text("id,n\n" + "".join(f"{n % 50},{n}\n" for n in range(100)))
+    with psycopg.connect(running.conninfo(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE documents (id int PRIMARY KEY, n int)")
+        conn.execute("INSERT INTO documents SELECT n, -1 FROM generate_series(0, 49) AS n")
+    changed: list[int] = []
+
+    def changes() -> int:
+        with psycopg.connect(running.conninfo()) as conn:
+            [(found,)] = conn.execute("SELECT count(*) FROM documents WHERE n >= 0")
+        return int(found)
+
+    def crash_behind_it(event: Event) -> None:
+        if isinstance(event, Outcome) and event.sources and not changed:
+            crash(running)
+            start(running.data_dir)
+            changed.append(changes())
+
+    columns = api.Columns(key=("id",), updates_only=True)
+    report = api.load([path], dsn=running.conninfo(), table="documents", columns=columns,
+                      on_event=crash_behind_it)  # fmt: skip
+
+    assert changed == [0], "the crash took nothing"
+    assert (report.sources, report.records, report.rejects) == (1, 100, 0)
+    with psycopg.connect(running.conninfo()) as conn:
+        rows = conn.execute("SELECT id, n FROM documents ORDER BY id").fetchall()
+    assert rows == [(n, n + 50) for n in range(50)]
 
 
 def test_stream_that_loses_the_server_says_that_it_cannot_be_read_again(howdah: Howdah, ask, large):

@@ -74,7 +74,7 @@ def run_here(job: Job, say: Callable[[Event], None], conn: Connection[Any]) -> O
     Args:
         job: What to do.
         say: As for `run`.
-        conn: An open session that `made_ready` has seen, and that is not closed. Where it is
+        conn: An open session that is `made_ready`, and that is not closed. Where it is
             lost, the job opens others, and leaves none behind.
     """
     _connections[_key(job.conninfo, job.load)] = conn
@@ -219,12 +219,12 @@ def _is_ordered(load: Load) -> bool:
     return columns is not None and columns.merges
 
 
-def made_ready(conn: Connection[Any], load: Load) -> Connection[Any]:
-    """Return a session of the loader, set up for jobs of a load."""
+def made_ready(conn: Connection[Any], load: Load, *, alone: bool = False) -> Connection[Any]:
+    """Return a session of the loader, set up for jobs of a load; `alone`: for its only one."""
     # A crash of the server may then lose the last commits, rows and ledger
     # together. The load then finds that they are missing (session.py). Else a
     # worker sleeps while a chunk of WAL reaches the disk.
-    if not _is_ordered(load):  # what is merged cannot be loaded again behind what follows it
+    if alone or not _is_ordered(load):  # what is merged must not come again behind what follows
         conn.execute("SET synchronous_commit = off")
     conn.execute(_COMPRESS_QUICKLY)
     _keep_freed_memory()

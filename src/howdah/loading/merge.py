@@ -32,7 +32,8 @@ _CREATE = """
 """
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 _NUMBER = """
-    ALTER TABLE {stage} ADD COLUMN "howdah order" bigint GENERATED ALWAYS AS IDENTITY,
+    ALTER TABLE {stage} ADD COLUMN "howdah order" bigint
+                                GENERATED ALWAYS AS IDENTITY (CACHE 1000),
                         ADD COLUMN "howdah set" integer NOT NULL DEFAULT 0,
                         ADD COLUMN "howdah round" integer
 """

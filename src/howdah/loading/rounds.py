@@ -175,7 +175,7 @@ class Rounds:
         todo = [file for file in todo if not file.is_stream]
         if self._is_small(todo):
             job = FilesJob(self._conninfo, self._load, tuple(todo))
-            conn = self._call(lambda conn: made_ready(conn, self._load))
+            conn = self._call(lambda conn: made_ready(conn, self._load, alone=True))
             self._take(job, run_here(job, self._say, conn))
             self._say.check()
         elif todo:
