@@ -5,8 +5,9 @@
 A server of its own is started for the run. Each round runs every side once, each
 on a new copy of the same table (a primary key, six columns) after a checkpoint, so that
 whoever changes a page first writes all of it to the WAL; without, the table is one that
-has been written to since. The new values are at hand in memory, but for howdah, which reads them from a CSV file
-that it has not seen. Each side is checked: every row that was to change has changed.
+has been written to since. The new values are at hand in memory, but for howdah, which
+reads them from a CSV file that it has not seen. Each side is checked: every row that was
+to change has changed.
 """
 
 from __future__ import annotations

@@ -161,9 +161,12 @@ class IntoColumns:
     ) -> Iterator[tuple[_Format, bytes]]:
         """Yield rows in the text format, as long as it does, and then as CSV.
 
-        A merge gets them as CSV: it takes all rows of a source at once.
+        A merge takes all rows of a source at once, so in one format.
         """
-        csv = staged
+        csv = False
+        if staged:
+            blocks = list(blocks)
+            csv = not all(plain for _, plain in blocks)
         for block, plain in blocks:
             csv = csv or not plain
             yield _Format(source, columns, delimiter, csv), block
