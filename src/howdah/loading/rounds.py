@@ -31,7 +31,7 @@ from howdah.loading.jobs import (
     run_here,
     run_stream,
 )
-from howdah.loading.opening import open_file
+from howdah.loading.near import discard, handed_over, near_folder, open_to_cut
 from howdah.loading.readers import SplittingReader, load_readers
 from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, Outcome, Planned
@@ -212,6 +212,7 @@ class Rounds:
 
     def _load_files(self, files: list[SourceFile], workers: int, ending: ExitStack) -> None:
         """Load files, none of them a stream; the workers have ended when `ending` has."""
+        self._near = ending.enter_context(near_folder(files))
         running: dict[Future[Outcome], Job] = {}
         instead: deque[Job] = deque()  # of jobs that took their worker with them
         self._splitters = {
@@ -293,11 +294,12 @@ class Rounds:
         chunks = _Chunks(file, number=0, left=1)  # one for the cutting itself
         self._chunks[begun.id] = chunks
         bare = dataclasses.replace(begun, done=frozenset())  # each job carries it through a pipe
-        with open_file(file.path) as opened:
+        with open_to_cut(file.path, self._near) as opened:
             as_rows = self._load.target.columns is not None
             for chunk in cut(opened, reader, as_rows=as_rows):
-                chunks.number += 1
+                chunks.number, kept = chunks.number + 1, handed_over(opened)
                 if chunk.number in begun.done:
+                    discard(kept)
                     self._add(self._taken.regain(file.name, chunk.number))
                     self._say(Outcome(bytes=chunk.length))
                     continue
@@ -309,6 +311,7 @@ class Rounds:
                     reader.name,
                     bare,
                     chunk,
+                    kept,
                     limit_s=TIME_LIMIT_S,
                 )
         self._chunk_done(begun)

@@ -25,13 +25,8 @@ from howdah.loading.begun import Begun, begin, chunk_of_ours, claim_chunk, count
 from howdah.loading.changed import has_changed, reject_changed
 from howdah.loading.chunks import CHUNK_BYTES, HOW_CUT, Chunk
 from howdah.loading.forkjoin import emit
-from howdah.loading.opening import (
-    Opened,
-    Unopened,
-    open_file,
-    open_small,
-    splitter_of,
-)
+from howdah.loading.near import open_chunk
+from howdah.loading.opening import Opened, Unopened, open_file, open_small, splitter_of
 from howdah.loading.pieces import (
     Failure,
     Piece,
@@ -98,6 +93,7 @@ class RangeJob:
         reader: The name of its reader, a `SplittingReader`.
         begun: The file in the ledger.
         chunk: Which part of it.
+        kept: Where that part is kept near, as `near.handed_over` says.
         failed: As in `FilesJob`.
         limit_s: As in `FilesJob`.
     """
@@ -108,6 +104,7 @@ class RangeJob:
     reader: str
     begun: Begun
     chunk: Chunk
+    kept: str = ""
     failed: str | None = None
     limit_s: float | None = None
 
@@ -375,7 +372,7 @@ def load_range(conn: Connection[Any], job: RangeJob, say: Callable[[Outcome], No
         else:
             reader = reader_named(job.reader, job.load.options)
             assert isinstance(reader, SplittingReader)  # noqa: S101 - it has cut this chunk
-            file = stack.enter_context(open_file(job.file.path))
+            file = stack.enter_context(open_chunk(job.file, chunk, job.kept))
             span = chunk.offset, chunk.length, chunk.first
             watch = None if job.limit_s is None else Watch(job.limit_s)
             rows = reader.rows(file, *span) if job.load.target.columns else None
