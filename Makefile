@@ -27,7 +27,7 @@ demo:
 test:
 	@tools/setup all,dev
 	@tools/debian
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not long" $(TESTS)
+	$(PYTHON) -m pytest -n 3 --dist worksteal -m "not long" $(TESTS)
 
 # Those that take long: more majors of PostgreSQL, more crashes, real standbys and poolers.
 test-long:

@@ -46,20 +46,6 @@ def test_dry_run_shortens_what_is_long(howdah: Howdah, tmp_path):
     assert rows[1].endswith("...  [1, 2]")
 
 
-@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=str)
-def test_columns_of_a_new_table_cannot_be_told_from_a_stream(howdah: Howdah, ask, people, options):
-    with people.open() as stdin:
-        done = howdah("load", "-", "--as", "columns", "--table", "t", *options, stdin=stdin)
-
-    assert done.returncode == 2
-    assert "cannot be told from a stream: it can be read only once" in done.stderr
-    assert ask("SELECT to_regclass('t')") == [None]
-    ask("CREATE TABLE t (id int, name text, born date)")
-    with people.open() as stdin:
-        assert howdah("load", "-", "--table", "t", "--format", "csv", stdin=stdin).returncode == 0
-    assert ask("SELECT count(*) FROM t") == [2]
-
-
 def test_dry_run_needs_no_server(people):
     done = Howdah("host=127.0.0.1 port=1")("load", people, "--as", "columns", "--dry-run")
 

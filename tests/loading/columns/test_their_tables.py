@@ -207,7 +207,7 @@ def test_standard_input_into_columns(howdah, ask):
     done = howdah("load", "-", "--as", "columns", "--table", "t", input='{"n": 1}\n{"n": 2}\n')
 
     assert done.returncode == 2  # nothing to tell the columns of a new table by
-    assert "No record could be read" in done.stderr
+    assert "cannot be told from a stream: it can be read only once" in done.stderr
     ask("CREATE TABLE t (n int)")
     for _ in range(2):
         done = howdah("load", "-", "--as", "columns", "--table", "t", input='{"n": 1}\n{"n": 2}\n')
