@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+import trustme
 from azure.storage.blob import (
     BlobServiceClient,
     ContainerSasPermissions,
@@ -83,12 +85,12 @@ class Store:
         return [one and one[1] for one in found]
 
 
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("azurite")
+@contextmanager
+def serving(folder: Path, *more: object) -> Iterator[str]:
+    """Run Azurite on a free port of this machine, and say where."""
     options = ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent"]
     server = subprocess.Popen(
-        ["node", AZURITE, *options, "--blobPort", "0", "--debug", folder / "log"],
+        ["node", AZURITE, *options, "--blobPort", "0", "--debug", folder / "log", *more],
         env={"PATH": os.environ["PATH"], "AZURITE_ACCOUNTS": f"ada:{KEY}"},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -97,10 +99,16 @@ def azurite(tmp_path_factory) -> Iterator[Store]:
     with server:
         try:
             lines = (re.search("successfully listens on (.*)", line) for line in server.stdout)
-            url = next(line[1] for line in lines if line)
-            yield Store(url, folder / "log")
+            yield next(line[1] for line in lines if line)
         finally:
             server.kill()
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("azurite")
+    with serving(folder) as url:
+        yield Store(url, folder / "log")
 
 
 @pytest.fixture
@@ -219,3 +227,29 @@ def test_credentials_that_az_refuses_or_lacks_are_told(howdah: Howdah, az, monke
         assert "AZURE_STORAGE_ACCOUNT_NAME" in done.stderr
         assert "Traceback" not in done.stderr
         assert not any(secret in done.stderr for secret in (KEY, other, "Signature"))
+
+
+def test_account_and_key_open_az_by_https_with_an_authority_of_ones_own(
+    howdah: Howdah, ask, tmp_path, monkeypatch
+):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    options = ("--cert", tmp_path / "cert.pem", "--key", tmp_path / "key.pem")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "ada")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+    with serving(tmp_path, *options) as url:
+        place = f"localhost:{url.rpartition(':')[2]}/ada"
+        monkeypatch.setenv("FSSPEC_ABFS_ACCOUNT_HOST", place)  # else ada.blob.core.windows.net
+        account = {"account_name": "ada", "account_key": KEY}
+        trusted = {"connection_verify": str(tmp_path / "ca.pem")}
+        with BlobServiceClient(f"https://{place}", account, **trusted) as client:
+            client.create_container("inbox")
+            client.get_blob_client("inbox", "may.csv").upload_blob(CSV)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        report = loaded(howdah("load", "az://inbox/", "--json"))
+
+    assert report["records"] == 2
+    assert ask("SELECT DISTINCT source FROM documents") == ["az://inbox/may.csv"]

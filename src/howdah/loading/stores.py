@@ -242,7 +242,8 @@ def reason(exc: Exception) -> str:
     if _is_denied(exc):
         return "the access is denied"
     name = "Timeout" if isinstance(exc, TimeoutError) else type(exc).__name__
-    return next((told for word, told in _REASONS.items() if word in name), name)
+    names = f"{name} {type(exc.__cause__).__name__}"  # azure-core's has aiohttp's as its cause
+    return next((told for word, told in _REASONS.items() if word in names), name)
 
 
 def status_of(exc: Exception) -> int | None:
