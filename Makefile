@@ -8,8 +8,8 @@ PYTHON := .venv/bin/python
 
 help:
 	@echo "make demo    load real documents and records into an embedded PostgreSQL"
-	@echo "make test    run the tests, on real servers (10 minutes)"
-	@echo "make test-long          run those that take long (10 minutes more)"
+	@echo "make test    run the tests, on real servers (7 minutes)"
+	@echo "make test-long          run those that take long (20 minutes more)"
 	@echo "make test-django        run Django's own test suite on our backends (15 minutes)"
 	@echo "make test-django-quick  the part of it that CI runs (3 minutes)"
 	@echo "make test-matrix  settings and connections on PostgreSQL 14 to 18"
