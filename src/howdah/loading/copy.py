@@ -29,6 +29,7 @@ __all__ = ["copy_blocks", "copy_in", "framer"]
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + pack(">ii", 0, 0)
 _TRAILER = pack(">h", -1)
 _JSONB_VERSION = 1
+_ONE = Struct(">qiB")  # a record's number, its length, the version
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """Where PostgreSQL's timestamps count from, in microseconds."""
 
@@ -45,13 +46,16 @@ def framer(source: str, loaded_at: datetime) -> Callable[[Batch], bytes]:
     name = source.encode()
     microseconds = (loaded_at - _EPOCH) // timedelta(microseconds=1)
     prefix = pack(">hi", len(COLUMNS), len(name)) + name + pack(">iqi", 8, microseconds, 8)
-    header = Struct(f">{len(prefix)}sqiB").pack
 
     def frame(batch: Batch) -> bytes:
         texts, numbers = batch.padded_texts, batch.numbers
+        if len(texts) == 1:  # a document
+            [text] = texts
+            return prefix + _ONE.pack(numbers[0], len(text) + 1, _JSONB_VERSION) + text
         if isinstance(numbers, range):
             with suppress(IndexError):  # a text is longer than `_LENGTHS` knows
                 return _joined(prefix, numbers.start, texts)
+        header = Struct(f">{len(prefix)}sqiB").pack
         parts = [b""] * (2 * len(texts))
         parts[1::2] = texts
         parts[::2] = [

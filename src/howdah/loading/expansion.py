@@ -17,8 +17,6 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from howdah.loading.readers import UnreadableSource
 
 if TYPE_CHECKING:
-    import zipfile
-
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
 __all__ = [
@@ -163,17 +161,16 @@ def refuse_large_directory(file: BinaryIO) -> None:
         raise UnreadableSource(f"its directory is larger than {DIRECTORY_BYTES:,} bytes")
 
 
-def refuse_large_package(package: zipfile.ZipFile, file: BinaryIO) -> None:
+def refuse_large_package(unpacked: int, file: BinaryIO) -> None:
     """Raise UnreadableSource for an office file or e-book that unpacks to a bomb's size.
 
     Its reader unpacks it in memory. What its directory says is believed here: a
     library that meets more than that in a member takes the member for damaged.
 
     Args:
-        package: The ZIP file.
+        unpacked: What the directory says that it unpacks to, in bytes.
         file: Where it is; left at its start.
     """
-    unpacked = sum(info.file_size for info in package.infolist())
     packed = file.seek(0, io.SEEK_END)
     file.seek(0)
     if unpacked > FLOOR_BYTES and unpacked > RATIO * packed:

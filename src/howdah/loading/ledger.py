@@ -67,12 +67,17 @@ class Whole:
         fingerprint: Changes when it changes; "" if the next load is to try it again.
         reader: Which reader read it.
         properties: What it says of itself as a whole, as JSON text; None: nothing.
+        records: How many records it will have, if the server takes all; 0 where that
+            is not known yet.
+        rejects: How many rejects it will have then.
     """
 
     name: str
     fingerprint: str
     reader: str
     properties: str | None = None
+    records: int = 0
+    rejects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +200,19 @@ def finished_members(
 # In the order of the names: two loads that claim the same ones cannot deadlock.
 _CLAIM_WHOLE = """
     INSERT INTO howdah.sources AS known
-           (target, name, fingerprint, loaded_at, cut, finished, properties, options)
+           (target, name, fingerprint, loaded_at, cut, finished, properties, options,
+            records, rejects)
     SELECT %(target)s, name, fingerprint, %(loaded_at)s, reader, true, properties::jsonb,
-           %(options)s::jsonb
+           %(options)s::jsonb, records, rejects
       FROM unnest(%(names)s::text[], %(fingerprints)s::text[], %(readers)s::text[],
-                  %(properties)s::text[])
-           AS source (name, fingerprint, reader, properties)
+                  %(properties)s::text[], %(records)s::bigint[], %(rejects)s::bigint[])
+           AS source (name, fingerprint, reader, properties, records, rejects)
      ORDER BY name
         ON CONFLICT (target, name) DO UPDATE
        SET fingerprint = excluded.fingerprint, loaded_at = excluded.loaded_at,
            cut = excluded.cut, finished = true, replaces = true, properties = excluded.properties,
            options = excluded.options,
-           members = 0, records = 0, rejects = 0
+           members = 0, records = excluded.records, rejects = excluded.rejects
      WHERE NOT known.finished
         OR known.fingerprint <> excluded.fingerprint
         -- not what this load has committed itself, before it lost the answer
@@ -229,6 +235,8 @@ def claim_whole(conn: Connection[Any], load: Load, sources: Collection[Whole]) -
         fingerprints=[source.fingerprint for source in sources],
         readers=[source.reader for source in sources],
         properties=[source.properties for source in sources],
+        records=[source.records for source in sources],
+        rejects=[source.rejects for source in sources],
         options=told(load),
     )
     claimed = conn.execute(_CLAIM_WHOLE, values).fetchall()
@@ -247,6 +255,8 @@ _COUNT_WHOLE = """
 
 def count_whole(conn: Connection[Any], load: Load, counts: Collection[Counts]) -> None:
     """Note the records and rejects of sources that this transaction has claimed."""
+    if not counts:
+        return
     values = parameters(
         load,
         names=[source.name for source in counts],

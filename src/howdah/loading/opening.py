@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from howdah.loading.expansion import (
@@ -37,11 +37,11 @@ from howdah.loading.readers import (
 )
 from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, SourceFile, source_name
-from howdah.loading.unwrapping import WRAPPERS, Rejoined
+from howdah.loading.unwrapping import WRAPPERS, Rejoined, damage, without_suffix
 from howdah.loading.urls import is_url
 
 if TYPE_CHECKING:  # a load of plain files waits for none of them
-    import zipfile
+    from howdah.loading.readers.packages import Package
 
 __all__ = ["Opened", "Unopened", "open_file", "open_small", "open_sources", "splitter_of"]
 
@@ -53,7 +53,7 @@ _BUFFER_BYTES = 64 << 10  # a read of as much, or more, is not copied through th
 _DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
-_WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
+_WRAPPER_MAGICS = tuple(WRAPPERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,13 @@ class Opened:
         name: Its name in the table.
         reader: What reads it.
         file: Its bytes without wrappers; seekable if the reader asks for it.
+        package: The ZIP file that it is, kept for the reader, who finds it by the file.
     """
 
     name: str
     reader: Reader
     file: BinaryIO
+    package: Package | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class _Stream:
     options: ReaderOptions
     budget: Budget
     depth: int = 0
-    package: zipfile.ZipFile | None = None
+    package: Package | None = None
 
 
 def open_file(path: str) -> io.BufferedReader:
@@ -147,6 +149,9 @@ def open_sources(
         name: The source's name.
         options: What its reader is told.
     """
+    if isinstance(file, io.BytesIO) and (plain := _plain(file, name, options)) is not None:
+        yield plain
+        return
     stream = _outermost(file, name, options)
     last = name
     for source in _enter(stream):
@@ -154,6 +159,33 @@ def open_sources(
         last = source.name
     if stream.budget.exceeded and last != name:
         yield Unopened(name, stream.budget.exceeded)
+
+
+def _plain(file: io.BytesIO, name: str, options: ReaderOptions) -> Opened | None:
+    """Return the source that a small file is, in the few steps that most documents need.
+
+    None: it is a wrapper, an archive, or nothing that a reader takes; the file is at its start.
+    """
+    data = file.read(HEAD_BYTES)
+    file.seek(0)
+    if not data or data.startswith(_WRAPPER_MAGICS) or data[_TAR_MAGIC] == b"ustar":
+        return None
+    package = None
+    if data.startswith(_ZIP_MAGICS):
+        from howdah.loading.readers.packages import ZIP_FAULTS, package_at
+
+        try:
+            package = package_at(file)
+            refuse_large_package(package.unpacked_bytes, file)
+        except (UnreadableSource, NotImplementedError, *ZIP_FAULTS):
+            file.seek(0)
+            return None
+    head = Head(name.rpartition("/")[2], data, package.names if package else ())
+    try:
+        reader = reader_for(head, options, archive=bool(head.members))
+    except UnreadableSource:
+        return None
+    return Opened(name, reader, file, package) if reader else None
 
 
 def splitter_of(
@@ -197,9 +229,9 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
             reader = reader_for(head, stream.options, archive=_is_archive(head))
             if reader is not None:
                 if stream.package is not None:
-                    refuse_large_package(stream.package, stream.file)
+                    refuse_large_package(stream.package.unpacked_bytes, stream.file)
                 file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
-                yield Opened(stream.name, reader, file)
+                yield Opened(stream.name, reader, file, stream.package)
             elif head.members:
                 yield from _zip_members(stream)
             elif head.data[_TAR_MAGIC] == b"ustar":
@@ -208,29 +240,8 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
                 yield Unopened(stream.name, _unknown(head))
     except UnreadableSource as exc:
         yield Unopened(stream.name, str(exc))
-    except _damage() as exc:
+    except damage() as exc:
         yield Unopened(stream.name, f"it cannot be unpacked: {exc}")
-
-
-@cache
-def _damage() -> tuple[type[Exception], ...]:
-    """Return what libraries raise for wrappers and archives that are damaged."""
-    import lzma
-    import tarfile
-    import zipfile
-    import zlib
-
-    import zstandard
-
-    return (
-        EOFError,
-        OSError,
-        lzma.LZMAError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        zstandard.ZstdError,
-    )
 
 
 def _is_archive(head: Head) -> bool:
@@ -238,7 +249,7 @@ def _is_archive(head: Head) -> bool:
 
 
 def _is_wrapped(head: Head) -> bool:
-    return head.data.startswith(tuple(WRAPPERS))
+    return head.data.startswith(_WRAPPER_MAGICS)
 
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
@@ -251,7 +262,7 @@ def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
                 stream = replace(
                     stream,
                     file=_unpacked(stream, unwrap),
-                    hint=_without(stream.hint, suffix),
+                    hint=without_suffix(stream.hint, suffix),
                     depth=stream.depth + 1,
                 )
                 break
@@ -281,14 +292,14 @@ def _look(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
     refuse_large_directory(stream.file)
     import zipfile
 
-    from howdah.loading.readers.markup import package_at
+    from howdah.loading.readers.packages import package_at
 
     try:
         package = package_at(stream.file)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as exc:
         raise UnreadableSource("it is a ZIP file (or a document in one) that is cut off") from exc
     stream.file.seek(0)
-    return replace(stream, package=package), Head(stream.hint, data, tuple(package.namelist()))
+    return replace(stream, package=package), Head(stream.hint, data, package.names)
 
 
 def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
@@ -354,13 +365,6 @@ def _is_hidden(path: str) -> bool:
 def _unknown(head: Head) -> str:
     shown = head.data[:8].hex(" ")
     return f"no reader knows its format (name {head.name!r}, first bytes {shown})"
-
-
-def _without(name: str, suffix: str) -> str:
-    for wrapped, bare in _WRAPPED_TARS.items():
-        if name.lower().endswith(wrapped):
-            return name[: -len(wrapped)] + bare
-    return name[: -len(suffix)] if name.lower().endswith(suffix) else name
 
 
 def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> BinaryIO:

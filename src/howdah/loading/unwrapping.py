@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import cache
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
-__all__ = ["WRAPPERS", "Rejoined"]
+__all__ = ["WRAPPERS", "Rejoined", "damage", "without_suffix"]
+
+_WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 
 
 class Rejoined(io.RawIOBase):
@@ -68,3 +71,32 @@ WRAPPERS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
     b"\x28\xb5\x2f\xfd": (".zst", _unzstd),
 }
 """The first bytes of each wrapper, the suffix of its files, and what takes it off."""
+
+
+@cache
+def damage() -> tuple[type[Exception], ...]:
+    """Return what libraries raise for wrappers and archives that are damaged."""
+    import lzma
+    import tarfile
+    import zipfile
+    import zlib
+
+    import zstandard
+
+    return (
+        EOFError,
+        OSError,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        zstandard.ZstdError,
+    )
+
+
+def without_suffix(name: str, suffix: str) -> str:
+    """Return the name of what a wrapper holds, by the name and the suffix of the wrapper."""
+    for wrapped, bare in _WRAPPED_TARS.items():
+        if name.lower().endswith(wrapped):
+            return name[: -len(wrapped)] + bare
+    return name[: -len(suffix)] if name.lower().endswith(suffix) else name

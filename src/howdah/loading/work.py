@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -50,6 +50,7 @@ from howdah.loading.report import Outcome
 from howdah.loading.sources import STANDARD_INPUT, SourceFile
 from howdah.loading.target import Load
 from howdah.loading.watch import Reading, Watch
+from howdah.loading.wholes import ReadSource, commit_whole, expected
 
 __all__ = ["FilesJob", "Job", "RangeJob", "how_cut", "load_files", "load_range"]
 
@@ -126,14 +127,6 @@ def load_files(conn: Connection[Any], job: FilesJob, say: Callable[[Outcome], No
     return loader.outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A source that is read to its end and waits for others to share its transaction."""
-
-    whole: ledger.Whole
-    pieces: list[Piece]
-
-
 class _FileLoader:
     """Loads files over one connection; sources that are small share a transaction."""
 
@@ -146,7 +139,7 @@ class _FileLoader:
         self._job = job
         self._watch = None if job.limit_s is None else Watch(job.limit_s)
         self._say_to = say
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, ReadSource] = {}
         self._waiting_bytes = 0
         self._read = 0
         self._said_at = time.monotonic()
@@ -176,7 +169,7 @@ class _FileLoader:
             waiting = self._waiting
             self._waiting, self._waiting_bytes = {}, 0
             with self._conn.transaction():
-                outcome = _commit_whole(self._conn, self._load, waiting)
+                outcome = commit_whole(self._conn, self._load, waiting)
             self._say(outcome)
 
     def end(self) -> None:
@@ -269,8 +262,9 @@ class _FileLoader:
         properties: str | None = None,
     ) -> None:
         retry = any(isinstance(piece, Failure) and piece.retry for piece in pieces)
-        whole = ledger.Whole(name, "" if retry else file.fingerprint, reader, properties)
-        self._waiting[name] = _Waiting(whole, pieces)
+        fingerprint = "" if retry else file.fingerprint
+        entry = ledger.Whole(name, fingerprint, reader, properties, *expected(pieces))
+        self._waiting[name] = ReadSource(entry, pieces)
         self._waiting_bytes += sum(map(size_bytes, pieces))
         if self._waiting_bytes >= CHUNK_BYTES:
             self.commit()
@@ -286,34 +280,6 @@ class _FileLoader:
     def _say(self, outcome: Outcome) -> None:
         self.outcome += outcome
         self._say_to(outcome)
-
-
-def _commit_whole(conn: Connection[Any], load: Load, waiting: dict[str, _Waiting]) -> Outcome:
-    claimed = ledger.claim_whole(conn, load, [source.whole for source in waiting.values()])
-    bad: list[Reject] = []
-    ours = [(name, source) for name, source in waiting.items() if name in claimed]  # in their order
-    parts = (Part(name, batches(name, source.pieces, bad)) for name, source in ours)
-    delivered = rejects.deliver(conn, load, parts)
-    bad += delivered.rejects
-    rejects.keep(conn, load, bad)
-    bad_by_source = Counter(reject.source for reject in bad)
-    counts = [
-        ledger.Counts(name, delivered.records.get(name, 0), bad_by_source[name]) for name in claimed
-    ]
-    ledger.count_whole(conn, load, counts)
-    # What this load's own worker committed before it died counts as loaded.
-    others = waiting.keys() - claimed
-    before = ledger.ours(conn, load, others) if others else []
-    counts += before
-    return Outcome(
-        sources=len(counts),
-        skipped=len(waiting) - len(counts),
-        records=sum(source.records for source in counts),
-        rows=delivered.rows + sum(source.records for source in before),
-        rejects=sum(source.rejects for source in counts),
-        repaired=delivered.repaired,
-        chunks=1,
-    )
 
 
 def _commit_chunk(

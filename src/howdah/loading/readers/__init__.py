@@ -72,9 +72,11 @@ _OF_LINES = (
     "howdah.loading.readers.lines:NDJSON",
     "howdah.loading.readers.lines:CSV",
 )
+_SPREADSHEETS = "howdah.loading.readers.tables:Spreadsheet"
+_DOCUMENTS = "howdah.loading.readers.documents:Document"
 _OTHERS = (
     "howdah.loading.readers.jsontext:JSON",
-    "howdah.loading.readers.tables:Spreadsheet",
+    _SPREADSHEETS,
     "howdah.loading.readers.columnar:Parquet",
     "howdah.loading.readers.columnar:ORC",
     "howdah.loading.readers.columnar:ArrowFile",
@@ -88,11 +90,12 @@ _OTHERS = (
     "howdah.loading.readers.contentlines:VCard",
     "howdah.loading.readers.contentlines:ICalendar",
     "howdah.loading.readers.mbox:Mbox",
-    "howdah.loading.readers.documents:Document",
+    _DOCUMENTS,
 )
 
 
-# What no text of records begins with, of the most frequent kinds.
+# What only spreadsheets and documents begin with, of the most frequent kinds; and _OF_BINARY
+# are the readers that are asked about such a source.
 _BINARY = (
     b"%PDF-",
     b"{\\rtf",
@@ -104,6 +107,7 @@ _BINARY = (
     b"ID3",
     b"GIF8",
 )
+_OF_BINARY = (_SPREADSHEETS, _DOCUMENTS)
 
 
 class UnreadableSource(Exception):
@@ -317,6 +321,11 @@ def _readers(options: ReaderOptions) -> Iterator[tuple[Reader, bool, bool]]:
         yield from _configured(readers, options)
 
 
+@lru_cache(maxsize=4)
+def _of_binary(options: ReaderOptions) -> tuple[tuple[Reader, bool, bool], ...]:
+    return _configured((*_third_parties(), *_built_in(_OF_BINARY)), options)
+
+
 def load_readers() -> None:
     """Import every reader now: a process that is about to fork workers does it once for all."""
     deque(_registry(), maxlen=0)
@@ -350,7 +359,7 @@ def reader_for(
     given = _given(options)
     binary = head.data.startswith(_BINARY) or head.data[4:8] == b"ftyp"
     best, surest = None, (Match.NO, False)
-    for reader, text, takes in _readers(options):
+    for reader, text, takes in _of_binary(options) if binary else _readers(options):
         if binary and text:
             continue
         match = reader.recognise(head)

@@ -11,16 +11,16 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
-from zipfile import ZipFile
 
 from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.characters import decoded, encoding_of, is_wide
 from howdah.loading.readers.extraction import extracted
 from howdah.loading.readers.languages import language_of
 from howdah.loading.readers.mail import mail_attributes, messages
-from howdah.loading.readers.markup import package_of, xml_text
+from howdah.loading.readers.markup import xml_text
 from howdah.loading.readers.mediatypes import BINARY_SUFFIXES, MAIL, MBOX, media_type
-from howdah.loading.readers.ole import stream_names
+from howdah.loading.readers.ole import MAGIC, stream_names
+from howdah.loading.readers.packages import Package, package_of
 from howdah.loading.readers.pictures import picture_attributes
 from howdah.loading.readers.sound import sound_attributes
 
@@ -88,16 +88,15 @@ def mail_record(data: bytes) -> dict[str, Any]:
     return _record(data, MAIL, "")
 
 
-def _kind(data: bytes, name: str, package: ZipFile | None) -> str:
-    members = package.namelist() if package else []
-    kind, _ = media_type(Head(name, data[:HEAD_BYTES], members))
+def _kind(data: bytes, name: str, package: Package | None) -> str:
+    kind, _ = media_type(Head(name, data[:HEAD_BYTES], package.names if package else ()))
     if kind is None:
         raise UnreadableSource("The file is of no format that is known.")
     return kind
 
 
-def _record(data: bytes, kind: str, name: str, package: ZipFile | None = None) -> dict[str, Any]:
-    if "EncryptedPackage" in stream_names(data[:HEAD_BYTES]):
+def _record(data: bytes, kind: str, name: str, package: Package | None = None) -> dict[str, Any]:
+    if data.startswith(MAGIC) and "EncryptedPackage" in stream_names(data[:HEAD_BYTES]):
         raise UnreadableSource("The document is encrypted with a password.")
     if kind == MAIL:
         found = mail_attributes(data)

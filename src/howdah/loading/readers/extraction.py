@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
-from zipfile import ZipFile
 
 from howdah.errors import MissingExtra
 from howdah.loading.readers import UnreadableSource
@@ -23,6 +22,7 @@ from howdah.loading.readers.markup import (
     xml_text,
 )
 from howdah.loading.readers.mediatypes import DOCX, EPUB, HTML, MSG, PPTX
+from howdah.loading.readers.packages import Package
 from howdah.loading.readers.panics import panics_as_unreadable
 
 __all__ = ["dublin_core", "extracted"]
@@ -77,13 +77,14 @@ _NOISE = {
     "is_encrypted",
     "author",
 }
-_SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
+_SLIDES = "ppt/slides/slide"
+_SLIDE = re.compile(rf"{_SLIDES}\d+\.xml")
 _MSG_HEADER = re.compile(
     r"\A(?:(?:Subject|From|To|CC|BCC|Date|Attachments?): [^\n]*\n)+\n?", re.IGNORECASE
 )
 
 
-def extracted(data: bytes, kind: str, package: ZipFile | None = None) -> dict[str, Any]:
+def extracted(data: bytes, kind: str, package: Package | None = None) -> dict[str, Any]:
     """Return the attributes of a document of a media type.
 
     Args:
@@ -109,7 +110,8 @@ def extracted(data: bytes, kind: str, package: ZipFile | None = None) -> dict[st
         found = _named(metadata, kind) | {
             "text": _MSG_HEADER.sub("", text) if kind == MSG else text
         }
-    found |= dublin_core(properties)
+    if properties:
+        found |= dublin_core(properties)
     own = found.get("metadata")
     found["pages"] = _pages(own if isinstance(own, dict) else {}, kind, package)
     return found
@@ -168,7 +170,7 @@ def _as_utf8(data: bytes) -> bytes:
     return decoded(data)[0].encode("utf-8", "replace")
 
 
-def _odf_text(package: ZipFile | None) -> str:
+def _odf_text(package: Package | None) -> str:
     return xml_text(package_part(package, lambda _: "content.xml")).text
 
 
@@ -231,12 +233,12 @@ def dublin_core(properties: Mapping[str, list[str]]) -> dict[str, Any]:
     return found
 
 
-def _pages(metadata: dict[str, Any], kind: str, package: ZipFile | None) -> int | None:
+def _pages(metadata: dict[str, Any], kind: str, package: Package | None) -> int | None:
     """Return how many pages or slides there are, where the format has fixed ones."""
     pages: int | None = metadata.pop("slide_count", None)
     if kind == PPTX:
-        names = package.namelist() if package else []
-        return len([name for name in names if _SLIDE.fullmatch(name)])
+        names = package.names if package else ()
+        return sum(name.startswith(_SLIDES) and bool(_SLIDE.fullmatch(name)) for name in names)
     if kind == "application/pdf":
         pages = metadata.pop("page_count", None)
     if kind.startswith((_ODP, _ODG)):

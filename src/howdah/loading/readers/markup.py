@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import html
-import lzma
 import re
-import weakref
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import IO
 
 from howdah.loading.readers import UnreadableSource
+from howdah.loading.readers.packages import ZIP_FAULTS, Package
 
 __all__ = [
     "XMLText",
     "html_text",
-    "package_at",
-    "package_of",
     "package_part",
     "package_properties",
     "xml_text",
 ]
 
-_PART_BYTES = 16 << 20  # of a ZIP file's member; those read here are a few kB
-# What zipfile raises for a file whose bytes are not what they say: RuntimeError
-# and NotImplementedError for encryption and versions, ValueError for names.
-_ZIP_FAULTS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
 _TITLE_DEPTH = 3
+_PLAIN = re.compile(
+    rb"""(?:\xef\xbb\xbf)?(?:<\?xml\s+version=["']1\.0["']
+    (?:\s+encoding=["'](?:utf-8|UTF-8)["'])?(?:\s+standalone=["']\w+["'])?\s*\?>)?\s*<[A-Za-z]""",
+    re.VERBOSE,
+)
 _DUBLIN_CORE = ("http://purl.org/dc/elements/1.1/", "http://purl.org/dc/terms/")
 _ODF_META = "urn:oasis:names:tc:opendocument:xmlns:meta:1.0"
 _ODF_NAMES = {"initial-creator": "initial_creator", "creation-date": "created"}
@@ -160,53 +146,41 @@ def html_text(text: str) -> str:
     return _lines(html.unescape("".join(kept)))
 
 
-_latest: list[weakref.ref[zipfile.ZipFile]] = []
-
-
-def package_at(file: IO[bytes]) -> zipfile.ZipFile:
-    """Return the ZIP file in a file that can seek; the same one while somebody holds it.
-
-    To read a directory takes longer than many a document: it is done once, for who
-    chooses a reader and for the reader.
-
-    Raises:
-        zipfile.BadZipFile: Its directory cannot be read; others of zipfile's errors too.
-    """
-    known = _latest[0]() if _latest else None
-    if known is None or known.fp is not file:
-        known = zipfile.ZipFile(file)
-        _latest[:] = [weakref.ref(known)]
-    return known
-
-
-def package_of(data: bytes, file: IO[bytes] | None = None) -> zipfile.ZipFile | None:
-    """Return a ZIP file, its directory read; None where that cannot be, or it is no ZIP file.
-
-    Args:
-        data: All of it.
-        file: Where it was read from.
-    """
-    if not data.startswith(b"PK\x03\x04"):
-        return None
-    try:
-        return package_at(file if file is not None and file.seekable() else BytesIO(data))
-    except _ZIP_FAULTS:
-        return None
-
-
-def package_properties(package: zipfile.ZipFile | None) -> dict[str, list[str]]:
+def package_properties(package: Package | None) -> dict[str, list[str]]:
     """Return the Dublin Core properties of an OOXML, ODF or EPUB file.
 
     Raises:
         UnreadableSource: It is no whole ZIP file, or encrypted.
     """
     part = package_part(package, _properties_part)
-    return xml_text(part).properties if part else {}
+    return _properties(part) if part else {}
 
 
-def package_part(
-    package: zipfile.ZipFile | None, choose: Callable[[zipfile.ZipFile], str | None]
-) -> bytes:
+def _properties(data: bytes) -> dict[str, list[str]]:
+    """Return what `xml_text` gives as the properties, without a step of Python an element.
+
+    What may declare an entity is left to `xml_text`, which does not expand it.
+    """
+    from xml.etree.ElementTree import XML, ParseError
+
+    plain = b"<!" not in data and _PLAIN.match(data)  # in UTF-8, which hides no "<!"
+    try:
+        root = XML(data) if plain else None
+    except (ParseError, LookupError, ValueError):
+        root = None
+    if root is None:
+        return xml_text(data).properties
+    found: dict[str, list[str]] = {}
+    for element in root.iter():
+        namespace, _, local = element.tag[1:].partition("}")
+        if key := _property(namespace, local):
+            text = " ".join("".join(element.itertext()).split())
+            if text:
+                found.setdefault(key, []).append(text)
+    return found
+
+
+def package_part(package: Package | None, choose: Callable[[Package], str | None]) -> bytes:
     """Return one member of a ZIP file, as far as 16 MiB; b"" if none is chosen.
 
     Raises:
@@ -216,22 +190,20 @@ def package_part(
     if package is None:
         raise UnreadableSource(broken)
     try:
-        if (name := choose(package)) is None:
-            return b""
-        with package.open(name) as opened:
-            return opened.read(_PART_BYTES)
-    except _ZIP_FAULTS as exc:
+        name = choose(package)
+        return b"" if name is None else package.read(name)
+    except (KeyError, *ZIP_FAULTS) as exc:
         raise UnreadableSource(broken) from exc
 
 
-def _properties_part(package: zipfile.ZipFile) -> str | None:
-    names = package.namelist()
+def _properties_part(package: Package) -> str | None:
+    names = package.names
     for name in ("docProps/core.xml", "meta.xml"):
         if name in names:
             return name
     if "META-INF/container.xml" in names:
-        with package.open("META-INF/container.xml") as container:
-            found = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", container.read(_PART_BYTES))
+        container = package.read("META-INF/container.xml")
+        found = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", container)
         part = html.unescape(found[1].decode("utf-8", "replace")) if found else ""
         return part if part in names else None
     return None

@@ -113,8 +113,23 @@ _FIELD_LINE = re.compile(r"[!-9;-~]+:(?:\s|$)")
 _FEWEST_FIELDS = 2
 
 
+_latest: list[tuple[Head, tuple[str | None, Match]]] = []
+
+
 def media_type(head: Head) -> tuple[str | None, Match]:
-    """Return the media type of a document and how sure that is; (None, NO) if it is none."""
+    """Return the media type of a document and how sure that is; (None, NO) if it is none.
+
+    It is remembered: who chooses a reader asks, and then the reader.
+    """
+    for known, told in _latest:
+        if known.data is head.data and known.name == head.name and known.members == head.members:
+            return told
+    told = _media_type(head)
+    _latest[:] = [(head, told)]
+    return told
+
+
+def _media_type(head: Head) -> tuple[str | None, Match]:
     data = head.data
     if b"%PDF-" in data[:_PDF_BYTES]:
         return "application/pdf", Match.CERTAIN

@@ -12,8 +12,9 @@ from howdah.errors import MissingExtra
 from howdah.loading.readers import HEAD_BYTES, Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.extraction import dublin_core
 from howdah.loading.readers.layout import column_names
-from howdah.loading.readers.markup import package_of, package_properties
+from howdah.loading.readers.markup import package_properties
 from howdah.loading.readers.ole import MAGIC, stream_names
+from howdah.loading.readers.packages import package_of, zip_of
 from howdah.loading.readers.panics import panics_as_unreadable
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def _refuse_unreadable(file: BinaryIO) -> None:
 
 
 def _package(file: BinaryIO) -> ZipFile | None:
-    head = file.read(4)
-    file.seek(0)
-    package = package_of(head, file)
+    package = zip_of(file) if file.read(4) == b"PK\x03\x04" else None
     file.seek(0)
     return package
 
