@@ -89,9 +89,8 @@ def find(
         for local in _expand(_local(path)):
             if local == STANDARD_INPUT:
                 found[local] = SourceFile(local, stream_name, 0, "")
-            else:
-                absolute = os.path.abspath(local)
-                found.setdefault(absolute, _source_file(absolute, how))
+            elif local not in found:
+                found[local] = _source_file(local, how)
     return list(found.values())
 
 
@@ -114,6 +113,8 @@ def source_name(text: str) -> str:
     Bytes that are not UTF-8 are written as `\xNN`; what is longer than 2,000
     bytes is cut and ends in a digest of the whole.
     """
+    if text.isascii() and len(text) <= _NAME_BYTES and "\0" not in text:
+        return text
     encoded = os.fsencode(text)
     name = encoded.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
     if len(encoded) <= _NAME_BYTES:
@@ -142,19 +143,20 @@ def _source_file(path: str, how: str) -> SourceFile:
 
 
 def _expand(path: str) -> Iterator[str]:
-    if path == STANDARD_INPUT or os.path.isfile(path):
+    """Yield the absolute paths of files; `-` as it is."""
+    if path == STANDARD_INPUT:
         yield path
     elif os.path.isdir(path):
-        yield from _files_below(path)
+        yield from _files_below(os.path.abspath(path))
     elif os.path.exists(path):
-        yield path
+        yield os.path.abspath(path)
     elif glob.has_magic(path):
         matches = sorted(glob.glob(path, recursive=True))
         if not matches:
             raise UsageError(f"No file matches the pattern {path!r}.", next_step="Check the path.")
         for match in matches:
             if not os.path.isdir(match):
-                yield match
+                yield os.path.abspath(match)
     else:
         raise UsageError(f"There is no file or folder {path!r}.", next_step="Check the path.")
 

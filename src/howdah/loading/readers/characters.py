@@ -65,6 +65,7 @@ def encoding_of(head: bytes) -> str:
     return _legacy(head)
 
 
+@lru_cache(maxsize=64)
 def is_wide(encoding: str) -> bool:
     """Say whether a newline or comma may be parts of other characters, or other bytes.
 
