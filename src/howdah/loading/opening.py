@@ -206,7 +206,7 @@ def splitter_of(
     with ExitStack() as spooled:
         _, head = _look(_outermost(file, name, options), spooled)
     file.seek(0)
-    if _is_wrapped(head):
+    if head.data.startswith(_WRAPPER_MAGICS):
         return None
     reader = reader_for(head, options, archive=_is_archive(head))
     return reader.splitter(head) if isinstance(reader, SplittingReader) else None
@@ -246,10 +246,6 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
 
 def _is_archive(head: Head) -> bool:
     return bool(head.members) or head.data[_TAR_MAGIC] == b"ustar"
-
-
-def _is_wrapped(head: Head) -> bool:
-    return head.data.startswith(_WRAPPER_MAGICS)
 
 
 def _unwrapped(stream: _Stream, spooled: ExitStack) -> tuple[_Stream, Head]:
