@@ -10,7 +10,9 @@ document as often as the others, so that most are texts and mails of a few kB.
 
 The base is each document's own library called directly (libraries.py), by two
 processes that share the files evenly, nothing stored. howdah's side is the whole
-command: find, recognise, read, hash, make attributes, COPY, commit.
+command: find, recognise, read, hash, make attributes, COPY, commit. Of both it is
+told what of the two cores' time a document takes: in the side's own processes, in
+the server, and in none of them, so in waiting or for others on the machine.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import resource
 import shutil
+import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import common
 import libraries
+import psutil
 from common import Side
 
 DOCUMENTS = Path(__file__).parents[1] / "tests" / "data" / "documents"
@@ -47,9 +53,15 @@ def main() -> None:
     with common.own_server() as (running, folder):
         dsn = running.conninfo()
         files = _copies(_mixed(arguments), folder / "documents")
+        runs = {
+            "the libraries alone, 2 processes": lambda: _library(files),
+            "howdah load": lambda: _howdah(dsn, folder / "documents"),
+        }
+        postmaster = psutil.Process(int((running.data_dir / "postmaster.pid").open().readline()))
+        spent: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         sides = [
-            Side("the libraries alone, 2 processes", lambda: _library(files), len(files)),
-            Side("howdah load", lambda: _howdah(dsn, folder / "documents"), len(files)),
+            Side(name, _metered(run, postmaster, spent[name]), len(files))
+            for name, run in runs.items()
         ]
         common.in_turn(
             sides, arguments.rounds, lambda: common.settled(dsn, "DROP TABLE IF EXISTS documents")
@@ -57,6 +69,48 @@ def main() -> None:
         print(f"PostgreSQL {running.version}, {len(files):,} documents, {arguments.mix}\n")
         print(common.table(sides, sides[0]))
         print(f"\nhowdah's speed is {sides[1].rate / sides[0].rate:.2f} of the libraries'")
+        print("\n| a document, in ms of a core | all | own processes | server | none |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for side in sides:
+            print(_budget(side, spent[side.name]))
+
+
+def _metered(
+    run: Callable[[], object], postmaster: psutil.Process, spent: list[tuple[float, float]]
+) -> Callable[[], object]:
+    """Return `run` so that it notes what CPU its processes and the server take, in seconds."""
+
+    def metered() -> None:
+        own, server = _children_cpu_s(), _server_cpu_s(postmaster)
+        run()
+        spent.append((_children_cpu_s() - own, _server_cpu_s(postmaster) - server))
+
+    return metered
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _server_cpu_s(postmaster: psutil.Process) -> float:
+    total = sum(postmaster.cpu_times()[:4])  # its own, and that of children that have ended
+    for process in postmaster.children():
+        try:
+            total += sum(process.cpu_times()[:2])
+        except psutil.NoSuchProcess:  # it is in the postmaster's time from now on
+            continue
+    return total
+
+
+def _budget(side: Side, spent: list[tuple[float, float]]) -> str:
+    """Return a line of the table: medians of the rounds, each by itself."""
+    a_document = 1e3 / side.records
+    both_cores = [PROCESSES * seconds for seconds in side.seconds]
+    idle = [both - own - server for both, (own, server) in zip(both_cores, spent, strict=True)]
+    columns = [both_cores, [own for own, _ in spent], [server for _, server in spent], idle]
+    shown = " | ".join(f"{statistics.median(one) * a_document:.2f}" for one in columns)
+    return f"| {side.name} | {shown} |"
 
 
 def _mixed(arguments: argparse.Namespace) -> list[Path]:
