@@ -17,7 +17,7 @@ from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
-from howdah.loading.columns import Column, Columns, writable
+from howdah.loading.columns import Column, Columns
 from howdah.loading.target import Target
 
 __all__ = ["SET", "Stage"]
@@ -25,18 +25,19 @@ __all__ = ["SET", "Stage"]
 SET = "howdah set"
 """The stage's column that says which columns the record brings."""
 
-# No column is NOT NULL here: what is missing may have a default in the table itself.
+# The identity at once: added to a table that is there, it has the server write the table anew.
 _CREATE = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DROP AS
-    SELECT {columns} FROM {table} WITH NO DATA
+    CREATE TEMPORARY TABLE {name} (
+        LIKE {table},
+        "howdah order" bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000),
+        "howdah set" integer NOT NULL DEFAULT 0,
+        "howdah round" integer
+    ) ON COMMIT DROP
 """
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
-_NUMBER = """
-    ALTER TABLE {stage} ADD COLUMN "howdah order" bigint
-                                GENERATED ALWAYS AS IDENTITY (CACHE 1000),
-                        ADD COLUMN "howdah set" integer NOT NULL DEFAULT 0,
-                        ADD COLUMN "howdah round" integer
-"""
+# What is missing may have a default in the table itself.
+_ALLOW_NULLS = "ALTER TABLE {stage} {changes}"
+_ALLOW_NULL = "ALTER COLUMN {} DROP NOT NULL"
 
 _ALL_ROWS = """
     SELECT {columns} FROM {stage} WHERE "howdah set" = {set} ORDER BY "howdah order"
@@ -130,13 +131,13 @@ class Stage:
         """Make the stage where it is missing, and empty it where it is there."""
         row = self.conn.execute(_EXISTS, [f'pg_temp."{self._table}"']).fetchone()
         if row is None or not row[0]:
-            create = sql.SQL(_CREATE).format(
-                name=sql.Identifier(self._table),
-                columns=_listed(writable(self.columns)),
-                table=self.target.identifier,
+            name = sql.Identifier(self._table)
+            self.conn.execute(sql.SQL(_CREATE).format(name=name, table=self.target.identifier))
+            changes = (sql.SQL(_ALLOW_NULL).format(sql.Identifier(n)) for n in self.columns)
+            allow = sql.SQL(_ALLOW_NULLS).format(
+                stage=self.name, changes=sql.SQL(", ").join(changes)
             )
-            self.conn.execute(create)
-            self.conn.execute(sql.SQL(_NUMBER).format(stage=self.name))
+            self.conn.execute(allow)
         else:
             self.conn.execute(sql.SQL("DELETE FROM {}").format(self.name))
 
