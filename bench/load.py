@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import common
-from common import AS_IT_IS, Side
+from common import AS_IT_IS, BINARY, Side
 
 from howdah import server
 
@@ -41,6 +41,7 @@ def _measure(running: server.Running, folder: Path, records: int, rounds: int) -
     data = folder / "records.ndjson"
     common.write_records(data, records)
     halves = common.halves(data)
+    binary = [common.binary(half) for half in halves]
     print(f"{data.stat().st_size / records:.0f} bytes a record\n")
     dsn = running.conninfo()
 
@@ -52,6 +53,7 @@ def _measure(running: server.Running, folder: Path, records: int, rounds: int) -
         side("COPY FROM, 2 backends", "plain", lambda: copy(dsn, halves, "plain", AS_IT_IS)),
         side("COPY FROM, 1 backend", "plain", lambda: copy(dsn, [data], "plain", AS_IT_IS)),
         side("COPY FROM, plain text, 2 backends", "plain", lambda: copy(dsn, halves, "plain", "")),
+        side("COPY FROM, binary, 2 backends", "plain", lambda: copy(dsn, binary, "plain", BINARY)),
         side("psql \\copy", "plain", lambda: common.psql_copy(running, data, "plain", AS_IT_IS)),
         side("howdah load", "documents", lambda: _howdah(dsn, data)),
     ]

@@ -29,12 +29,12 @@ from pathlib import Path
 
 import common
 import psycopg
-from common import AS_IT_IS, Side
+from common import AS_IT_IS, BINARY, Side
 
 from howdah import server
 
-FEWER = 20
-"""By what the records of a slow way are divided."""
+FEW = 25_000
+"""How many records a slow way gets, at most."""
 
 JSON_TABLE = "CREATE TABLE plain (attributes jsonb)"
 COLUMNS = {
@@ -79,7 +79,7 @@ class Task:
             print(f"left out: {name} ({needs} is not installed)")
             return
         file = self.few if slow else self.data
-        count = self.records // FEWER if slow else self.records
+        count = min(FEW, self.records) if slow else self.records
 
         check = partial(common.counted, self.dsn, into or self.table, count)
         self.sides.append(Side(name, partial(run, file), count, note, check))
@@ -98,15 +98,15 @@ def json_task(running: server.Running, folder: Path, records: int) -> Task:
     task = Task(running, folder, records)
     task.data, task.few = folder / "records.ndjson", folder / "few.ndjson"
     common.write_records(task.data, records)
-    common.write_records(task.few, records // FEWER)
+    common.write_records(task.few, min(FEW, records))
     halves, dsn = common.halves(task.data), task.dsn
-    binary = [_binary(half) for half in halves]
+    binary = [common.binary(half) for half in halves]
     copy = common.server_copy
     task.add("COPY FROM, 2 backends", lambda _: copy(dsn, halves, "plain", AS_IT_IS))
     task.add("COPY FROM, 1 backend", lambda file: copy(dsn, [file], "plain", AS_IT_IS))
     task.add(
         "COPY FROM, binary, 2 backends",
-        lambda _: copy(dsn, binary, "plain", "WITH (FORMAT binary)"),
+        lambda _: copy(dsn, binary, "plain", BINARY),
     )
     task.add("psql \\copy", lambda file: common.psql_copy(running, file, "plain", AS_IT_IS))
     task.add("howdah load", lambda file: _howdah(dsn, file), into="documents")
@@ -118,18 +118,6 @@ def json_task(running: server.Running, folder: Path, records: int) -> Task:
     )
     task.add("Django bulk_create", lambda file: _django(dsn, file), needs="django", slow=True)
     return task
-
-
-def _binary(half: Path) -> Path:
-    """Write the lines of a file in COPY's binary format."""
-    path = half.with_name(f"{half.name}.binary")
-    with half.open("rb") as lines, path.open("wb") as file:
-        file.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-        for line in lines:
-            text = line.rstrip(b"\n")
-            file.write(b"\0\1" + (len(text) + 1).to_bytes(4, "big") + b"\1" + text)
-        file.write(b"\xff\xff")
-    return path
 
 
 def _howdah(dsn: str, file: Path, *options: str) -> None:
@@ -249,7 +237,7 @@ def csv_task(running: server.Running, folder: Path, records: int) -> Task:
     task.table = "people"
     task.data, task.few = folder / "people.csv", folder / "few.csv"
     _write_people(task.data, records)
-    _write_people(task.few, records // FEWER)
+    _write_people(task.few, min(FEW, records))
     halves, dsn = _headless_halves(task.data), task.dsn
     copy, options = common.server_copy, "WITH (FORMAT csv)"
     with_header = "WITH (FORMAT csv, HEADER)"
