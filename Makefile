@@ -77,10 +77,11 @@ lint:
 
 bench:
 	@tools/setup all,bench
-	$(PYTHON) bench/load.py
-	$(PYTHON) bench/peers.py --out docs/pictures
+	$(PYTHON) bench/load.py --rounds 5
+	$(PYTHON) bench/peers.py --only json --records 1000000 --out docs/pictures
+	$(PYTHON) bench/peers.py --only csv --records 3000000 --rounds 2 --out docs/pictures
 	$(PYTHON) bench/documents.py
-	$(PYTHON) bench/scaling.py
+	$(PYTHON) bench/scaling.py --records 1000000 --rounds 1
 	$(PYTHON) bench/update.py
 	$(PYTHON) bench/writer.py
 	for delay in 0 2 10; do $(PYTHON) bench/slow_storage.py --delay $$delay; done

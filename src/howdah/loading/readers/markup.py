@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 _TITLE_DEPTH = 3
+_TREE_BYTES = 64 << 10  # of properties; office programs write one or two kB
 _PLAIN = re.compile(
     rb"""(?:\xef\xbb\xbf)?(?:<\?xml\s+version=["']1\.0["']
     (?:\s+encoding=["'](?:utf-8|UTF-8)["'])?(?:\s+standalone=["']\w+["'])?\s*\?>)?\s*<[A-Za-z]""",
@@ -159,11 +160,13 @@ def package_properties(package: Package | None) -> dict[str, list[str]]:
 def _properties(data: bytes) -> dict[str, list[str]]:
     """Return what `xml_text` gives as the properties, without a step of Python an element.
 
-    What may declare an entity is left to `xml_text`, which does not expand it.
+    What may declare an entity is left to `xml_text`, which does not expand it; and what is
+    large, since a tree takes many times the memory.
     """
     from xml.etree.ElementTree import XML, ParseError
 
-    plain = b"<!" not in data and _PLAIN.match(data)  # in UTF-8, which hides no "<!"
+    small = len(data) <= _TREE_BYTES
+    plain = small and b"<!" not in data and _PLAIN.match(data)  # in UTF-8, which hides no "<!"
     try:
         root = XML(data) if plain else None
     except (ParseError, LookupError, ValueError):
