@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def handed_over(file: io.BufferedReader) -> str:
 def discard(kept: str) -> None:
     """Remove a chunk that nobody is going to read."""
     if kept:
-        os.unlink(kept)  # noqa: PTH108
+        Path(kept).unlink()
 
 
 def open_chunk(file: SourceFile, chunk: Chunk, kept: str) -> io.BufferedReader:
@@ -70,8 +71,8 @@ def open_chunk(file: SourceFile, chunk: Chunk, kept: str) -> io.BufferedReader:
     """
     if kept:
         with suppress(OSError):
-            near = open(kept, "rb", buffering=0)  # noqa: PTH123, SIM115 - _Near closes it
-            os.unlink(kept)  # noqa: PTH108
+            near = Path(kept).open("rb", buffering=0)  # noqa: SIM115 - _Near closes it
+            discard(kept)
             return io.BufferedReader(_Near(file, chunk, near), BLOCK_BYTES)
     return open_file(file.path)
 
