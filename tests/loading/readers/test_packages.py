@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -144,6 +145,20 @@ def test_properties(core):
     package = Package.__new__(Package)
     package.names, package.read = ("docProps/core.xml",), lambda _: core
     assert package_properties(package) == {"title": ["A title"], "creator": ["Ann", "Bob & Co"]}
+
+
+def test_properties_of_many_elements_take_little_memory():
+    """A tree of them would take many times as much as they."""
+    core = CORE.replace(b"<dc:subject/>", b"<dc:subject/>" + b"<a/>" * 500_000)
+    package = package_of(zipped({"docProps/core.xml": core}))
+    tracemalloc.start()
+    try:
+        found = package_properties(package)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found["title"] == ["A title"]
+    assert peak < 12 * len(core)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
