@@ -325,12 +325,18 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(howdah: Howdah, ask, large):
     assert digest(ask(PAIRS)) == EVERY_RECORD
 
 
-def test_ctrl_c_during_a_stream_says_that_nothing_of_it_is_loaded(howdah: Howdah, ask, large):
+def _loading_a_stream(howdah: Howdah, ask, large) -> subprocess.Popen[str]:
+    """Return a load that has read a part of a stream and made its table."""
     loading = howdah.start("load", "-", stdin=subprocess.PIPE)
     assert loading.stdin is not None
     loading.stdin.write(large.read_text()[:20_000_000])
     loading.stdin.flush()
     wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    return loading
+
+
+def test_ctrl_c_during_a_stream_says_that_nothing_of_it_is_loaded(howdah: Howdah, ask, large):
+    loading = _loading_a_stream(howdah, ask, large)
     wait_until(
         lambda: ask("SELECT count(*) FROM pg_locks WHERE relation = 'documents'::regclass")[0]
     )
@@ -344,11 +350,7 @@ def test_ctrl_c_during_a_stream_says_that_nothing_of_it_is_loaded(howdah: Howdah
 
 
 def test_stream_that_is_killed_leaves_nothing(howdah: Howdah, ask, large):
-    loading = howdah.start("load", "-", stdin=subprocess.PIPE)
-    assert loading.stdin is not None
-    loading.stdin.write(large.read_text()[:20_000_000])
-    loading.stdin.flush()
-    wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    loading = _loading_a_stream(howdah, ask, large)
     time.sleep(0.5)
     loading.kill()
     loading.wait()
@@ -494,11 +496,7 @@ def test_small_merge_that_a_crash_takes_is_done_again_by_the_same_load(make_clus
 
 
 def test_stream_that_loses_the_server_says_that_it_cannot_be_read_again(howdah: Howdah, ask, large):
-    loading = howdah.start("load", "-", stdin=subprocess.PIPE)
-    assert loading.stdin is not None
-    loading.stdin.write(large.read_text()[:20_000_000])
-    loading.stdin.flush()
-    wait_until(lambda: ask("SELECT to_regclass('documents') IS NOT NULL")[0])
+    loading = _loading_a_stream(howdah, ask, large)
     time.sleep(0.3)
     ask(TERMINATE)
     with contextlib.suppress(BrokenPipeError):

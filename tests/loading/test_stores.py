@@ -119,6 +119,26 @@ def loads(howdah: Howdah, *urls: str) -> list[dict[str, int]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def each_object_is_loaded_once(howdah: Howdah, ask, store, scheme: str) -> None:
+    """Check one object, a pattern and a folder, then the same with one of them changed."""
+    objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")
+    inbox = f"{scheme}://inbox"
+    store.put(**dict.fromkeys(objects, CSV))
+
+    first = loads(howdah, f"{inbox}/may.csv", f"{inbox}/2026/**/*.csv", f"{inbox}/")
+    store.put(**{"may.csv": CSV + b"Joan,1917\n"})
+    second = loads(howdah, f"{inbox}/", f"{inbox}/may.csv")
+
+    assert [report["sources"] for report in first + second] == [1, 2, 1, 1, 0]
+    assert [report["skipped"] for report in first + second] == [0, 0, 3, 3, 1]
+    assert ask("SELECT source, count(*) FROM documents GROUP BY 1 ORDER BY 1") == [
+        (f"{inbox}/2026/deep/july.csv", 2),
+        (f"{inbox}/2026/june.csv", 2),
+        (f"{inbox}/2026/notes.txt", 1),
+        (f"{inbox}/may.csv", 3),
+    ]
+
+
 def test_objects_folders_and_patterns_of_s3_are_loaded_once(howdah: Howdah, ask, s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
     objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")

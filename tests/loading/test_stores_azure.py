@@ -31,7 +31,7 @@ from tests.fixtures.commands import Howdah
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV, zipped
 from tests.loading.test_remote import everything
-from tests.loading.test_stores import loaded, loads
+from tests.loading.test_stores import each_object_is_loaded_once, loaded, loads
 
 AZURITE = Path(__file__).parents[2] / ".matrix/azurite/node_modules/azurite/dist/src/blob/main.js"
 RECORDS = 60_000  # 20 MB: several chunks
@@ -127,21 +127,7 @@ def large(tmp_path_factory) -> bytes:
 
 
 def test_objects_folders_and_patterns_of_az_are_loaded_once(howdah: Howdah, ask, az):
-    objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")
-    az.put(**dict.fromkeys(objects, CSV))
-
-    first = loads(howdah, "az://inbox/may.csv", "az://inbox/2026/**/*.csv", "az://inbox/")
-    az.put(**{"may.csv": CSV + b"Joan,1917\n"})
-    second = loads(howdah, "az://inbox/", "az://inbox/may.csv")
-
-    assert [report["sources"] for report in first + second] == [1, 2, 1, 1, 0]
-    assert [report["skipped"] for report in first + second] == [0, 0, 3, 3, 1]
-    assert ask("SELECT source, count(*) FROM documents GROUP BY 1 ORDER BY 1") == [
-        ("az://inbox/2026/deep/july.csv", 2),
-        ("az://inbox/2026/june.csv", 2),
-        ("az://inbox/2026/notes.txt", 1),
-        ("az://inbox/may.csv", 3),
-    ]
+    each_object_is_loaded_once(howdah, ask, az, "az")
 
 
 def test_large_objects_and_archives_of_az_are_read_by_ranges(howdah: Howdah, ask, az, large):

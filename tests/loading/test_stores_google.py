@@ -29,7 +29,7 @@ from tests.fixtures.commands import Howdah
 from tests.loading import scripted
 from tests.loading.records import PAIRS, digest, write_ndjson
 from tests.loading.test_opening import CSV, zipped
-from tests.loading.test_stores import loads
+from tests.loading.test_stores import each_object_is_loaded_once, loads
 
 RECORDS = 60_000  # 20 MB: several chunks
 EVERY_RECORD = digest([(n + 1, n) for n in range(RECORDS)])
@@ -180,21 +180,7 @@ def key_file(folder: Path, url: str, key: rsa.RSAPrivateKey) -> Path:
 
 
 def test_objects_folders_and_patterns_of_gs_are_loaded_once(howdah: Howdah, ask, gs):
-    objects = ("may.csv", "2026/june.csv", "2026/deep/july.csv", "2026/notes.txt", "2026/.hidden")
-    gs.put(**dict.fromkeys(objects, CSV))
-
-    first = loads(howdah, "gs://inbox/may.csv", "gs://inbox/2026/**/*.csv", "gs://inbox/")
-    gs.put(**{"may.csv": CSV + b"Joan,1917\n"})
-    second = loads(howdah, "gs://inbox/", "gs://inbox/may.csv")
-
-    assert [report["sources"] for report in first + second] == [1, 2, 1, 1, 0]
-    assert [report["skipped"] for report in first + second] == [0, 0, 3, 3, 1]
-    assert ask("SELECT source, count(*) FROM documents GROUP BY 1 ORDER BY 1") == [
-        ("gs://inbox/2026/deep/july.csv", 2),
-        ("gs://inbox/2026/june.csv", 2),
-        ("gs://inbox/2026/notes.txt", 1),
-        ("gs://inbox/may.csv", 3),
-    ]
+    each_object_is_loaded_once(howdah, ask, gs, "gs")
 
 
 def test_large_objects_and_archives_of_gs_are_read_by_ranges(howdah: Howdah, ask, gs, large):
