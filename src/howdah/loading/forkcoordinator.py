@@ -24,7 +24,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from howdah.errors import HowdahError, UsageError
-from howdah.loading.forkprocess import Worker, start_worker
+from howdah.loading.forkprocess import Worker, cpus, start_worker
 from howdah.loading.forkschedule import PoolBroken, Schedule, Seat, Task
 from howdah.loading.forkworker import decoded
 
@@ -57,6 +57,7 @@ class Coordinator:
         workers: Number of processes.
         initializer: What each calls first, from `encoded_call`; None for nothing.
         on_event: Called in the coordinator's thread with what tasks emit.
+        one_cpu_each: As in `ForkJoinPool`.
 
     Attributes:
         name: Of its thread and processes, and in its log lines.
@@ -67,12 +68,16 @@ class Coordinator:
         workers: int,
         initializer: bytes | None,
         on_event: Callable[[Any], object] | None,
+        *,
+        one_cpu_each: bool = False,
     ) -> None:
         self.name = f"forkjoin-{next(_names)}"
         self._initializer = initializer
         self._on_event = on_event
         self._owner = os.getpid()
         self._schedule = Schedule(workers)
+        may_use = cpus()
+        self._cpus = may_use if one_cpu_each and len(may_use) == workers else None
         self._workers: dict[Seat, Worker] = {}
         self._failed_starts = 0
         self._changed = threading.Condition()
@@ -166,6 +171,7 @@ class Coordinator:
             f"{self.name}-{seat.number}",
             self._initializer,
             wants_events=self._on_event is not None,
+            cpu=self._cpus[seat.number] if self._cpus else None,
             others=[worker.connection for worker in self._workers.values()],
         )
         logger.debug("pool %r: worker %d started", self.name, worker.process.pid)

@@ -15,9 +15,7 @@ PostgreSQL.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
-import sys
 import weakref
 from collections import deque
 from concurrent.futures import Future
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from howdah.errors import UsageError
 from howdah.loading.forkcoordinator import Coordinator
+from howdah.loading.forkprocess import cpus
 from howdah.loading.forkschedule import PoolBroken, Task, TaskTimedOut, WorkerDied
 from howdah.loading.forkworker import (
     ForkedTask,
@@ -70,6 +69,9 @@ class ForkJoinPool:
         initargs: Arguments of the initializer.
         on_event: Called with each object that a task emits, in a thread of the
             pool, which it should not keep waiting. What it raises is logged.
+        one_cpu_each: Bind each worker, and the threads that libraries start in it,
+            to a CPU of its own; only where there are as many workers as CPUs that we
+            may use (Linux). It helps where tasks hand work to such threads and back.
 
     Raises:
         UsageError: Fewer than one worker, or opened inside a worker.
@@ -82,14 +84,15 @@ class ForkJoinPool:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         on_event: Callable[[Any], object] | None = None,
+        one_cpu_each: bool = False,
     ) -> None:
-        workers = _cpus() if workers is None else workers
+        workers = len(cpus()) if workers is None else workers
         if workers < 1:
             raise UsageError(f"A pool needs at least one worker, not {workers}.")
         _refuse_in_worker()
         self._workers = workers
         call = None if initializer is None else encoded_call(initializer, initargs, {})
-        self._coordinator = Coordinator(workers, call, on_event)
+        self._coordinator = Coordinator(workers, call, on_event, one_cpu_each=one_cpu_each)
         # Whoever loses the pool may still hold its futures: finish them, then end.
         weakref.finalize(self, self._coordinator.close).atexit = False
 
@@ -240,12 +243,6 @@ def _as_completed(futures: Iterator[Future[T]], window: int) -> Iterator[T]:
     finally:
         for future in ahead:
             future.cancel()
-
-
-def _cpus() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _refuse_in_worker() -> None:

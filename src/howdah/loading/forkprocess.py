@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from howdah.loading.forkschedule import Seat
 
-__all__ = ["Worker", "start_worker"]
+__all__ = ["Worker", "cpus", "start_worker"]
 
 # From SIGKILL to an exit code.
 _KILL_S = 1.0
@@ -85,6 +86,7 @@ def start_worker(
     initializer: bytes | None,
     *,
     wants_events: bool,
+    cpu: int | None,
     others: Sequence[Connection[Any, Any]],
 ) -> Worker:
     """Start a worker process.
@@ -94,6 +96,7 @@ def start_worker(
         name: Its name.
         initializer: What it calls first, from `encoded_call`.
         wants_events: Whether it is to send events.
+        cpu: Which CPU it is bound to; None: to none.
         others: The pool's ends of the other workers' pipes, of which a fork has copies.
 
     Raises:
@@ -106,7 +109,7 @@ def start_worker(
     process = context.Process(
         target=serve,
         args=(theirs, initializer, inherited),
-        kwargs={"wants_events": wants_events},
+        kwargs={"wants_events": wants_events, "cpu": cpu},
         name=name,
         daemon=True,
     )
@@ -118,6 +121,13 @@ def start_worker(
     finally:
         theirs.close()
     return Worker(seat, process, ours)
+
+
+def cpus() -> list[int]:
+    """Return the numbers of the CPUs that this process may use."""
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _context() -> ForkContext | ForkServerContext:

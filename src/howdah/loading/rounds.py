@@ -220,14 +220,17 @@ class Rounds:
             for file in files
             if file.size_bytes > CHUNK_BYTES
         }
-        early = None
-        if any(self._splitters.values()):
-            early = partial(connect_early, self._conninfo, self._load)
-        if len(files) > len(self._splitters) or None in self._splitters.values():
+        splits = any(self._splitters.values())
+        early = partial(connect_early, self._conninfo, self._load) if splits else None
+        whole = len(files) > len(self._splitters) or None in self._splitters.values()
+        if whole:
             load_readers()
         if self._load.target.columns is not None:
             from howdah.loading import columnsway  # noqa: F401  once, for all workers
-        pool = ending.enter_context(ForkJoinPool(workers, initializer=early, on_event=self._hear))
+        # Those that read whole files have libraries with threads, PDF's above all.
+        pool = ending.enter_context(
+            ForkJoinPool(workers, initializer=early, on_event=self._hear, one_cpu_each=whole)
+        )
         jobs = self._jobs(files)
         while True:
             # A few jobs ahead: cutting must not hold up the workers, nor outrun them.

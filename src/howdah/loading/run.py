@@ -21,6 +21,7 @@ from howdah import pg
 from howdah.dsn import choose
 from howdah.loading import aside, indexes, ledger, rejects, schema
 from howdah.loading.columns import Columns
+from howdah.loading.forkprocess import cpus
 from howdah.loading.limits import Limits
 from howdah.loading.readers import ReaderOptions, check_format
 from howdah.loading.rejectlimit import RejectLimit
@@ -195,8 +196,4 @@ def _workers(load: Load, wanted: int | None) -> int:
     """Return how many workers to use: one where the order of the records matters."""
     if load.target.columns is not None and load.target.columns.merges:
         return 1
-    return wanted or _cpus()
-
-
-def _cpus() -> int:
-    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    return wanted or min(len(cpus()), _MOST_WORKERS)

@@ -16,7 +16,14 @@ import psutil
 import pytest
 
 from howdah.loading.forkjoin import ForkJoinPool
-from tests.loading.forkjoin.tasks import PATIENCE_S, gone, note_pid_and_nap, pid, wait_until
+from tests.loading.forkjoin.tasks import (
+    PATIENCE_S,
+    all_workers,
+    gone,
+    note_pid_and_nap,
+    pid,
+    wait_until,
+)
 
 
 def run_script(tmp_path, source, **options):
@@ -177,3 +184,42 @@ def test_a_process_with_one_thread_is_forked_also_after_a_pool(tmp_path):
 def parent_pid(seconds):
     time.sleep(seconds)
     return os.getppid()
+
+
+def may_use(_=None):
+    return frozenset(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def two_cpus():
+    """Let this process use two CPUs, or the one that it may."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    yield os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("start")
+def test_each_worker_and_its_successor_stay_on_a_cpu_of_their_own(two_cpus, notes):
+    def bound(pool):
+        pids = all_workers(pool, notes, len(two_cpus))
+        return {one: os.sched_getaffinity(one) for one in pids}
+
+    with ForkJoinPool(len(two_cpus), one_cpu_each=True) as pool:
+        before = bound(pool)
+        for one in before:
+            os.kill(one, signal.SIGKILL)
+        wait_until(lambda: all(map(gone, before)))
+        after = bound(pool)
+    of_their_own = [{cpu} for cpu in sorted(two_cpus)]
+    assert sorted(before.values(), key=min) == of_their_own
+    assert sorted(after.values(), key=min) == of_their_own
+    assert before.keys().isdisjoint(after)
+    assert os.sched_getaffinity(0) == two_cpus, "the pool's own process stays free"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_workers_that_are_not_as_many_as_cpus_may_use_all(asked, two_cpus):
+    workers = len(two_cpus) + asked  # not asked for, there may be as many
+    with ForkJoinPool(workers, one_cpu_each=asked) as pool:
+        assert pool.submit(may_use).result() >= two_cpus
