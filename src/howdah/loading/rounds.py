@@ -227,7 +227,6 @@ class Rounds:
             load_readers()
         if self._load.target.columns is not None:
             from howdah.loading import columnsway  # noqa: F401  once, for all workers
-        # Those that read whole files have libraries with threads, PDF's above all.
         pool = ending.enter_context(
             ForkJoinPool(workers, initializer=early, on_event=self._hear, one_cpu_each=whole)
         )
