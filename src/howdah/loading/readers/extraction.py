@@ -7,7 +7,7 @@ their own properties is read from there, since kreuzberg joins what is repeated.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -118,29 +118,36 @@ def extracted(data: bytes, kind: str, package: Package | None = None) -> dict[st
 
 
 @cache
-def _config() -> Any:
-    """Return the configuration: nothing that writes, calls out, or changes the text."""
+def _library() -> tuple[Callable[..., Any], Any, type[Exception]]:
+    """Return what extracts, its configuration and its error.
+
+    Nothing that writes, calls out, or changes the text is configured.
+    """
     try:
-        from kreuzberg import ExtractionConfig, PostProcessorConfig
+        from kreuzberg import (
+            ExtractionConfig,
+            KreuzbergError,
+            PostProcessorConfig,
+            extract_bytes_sync,
+        )
     except ModuleNotFoundError as exc:
         raise MissingExtra("reading PDF, office and HTML files", "documents") from exc
-    return ExtractionConfig(  # type: ignore[call-arg] # its stubs lack disable_ocr
+    config = ExtractionConfig(  # type: ignore[call-arg] # its stubs lack disable_ocr
         use_cache=False,
         enable_quality_processing=False,
         disable_ocr=True,  # ty: ignore[unknown-argument]
         postprocessor=PostProcessorConfig(enabled=False),  # there is none that we have a use for
         extraction_timeout_secs=_TIMEOUT_S,
     )
+    return extract_bytes_sync, config, KreuzbergError
 
 
 def _extract(data: bytes, kind: str) -> tuple[str, Mapping[str, Any]]:
-    config = _config()
-    from kreuzberg import KreuzbergError, extract_bytes_sync
-
+    extract, config, failure = _library()
     try:
         with panics_as_unreadable():
-            result = extract_bytes_sync(data, kind, config)
-    except (KreuzbergError, RuntimeError, ValueError, OSError) as exc:
+            result = extract(data, kind, config)
+    except (failure, RuntimeError, ValueError, OSError) as exc:
         if kind == "application/pdf" and b"/Encrypt" in data:
             raise UnreadableSource("The PDF file is encrypted with a password.") from exc
         raise UnreadableSource(
