@@ -21,7 +21,7 @@ DOCUMENTS = Path(__file__).parents[1] / "data" / "documents"
 
 @pytest.fixture(autouse=True)
 def _two_workers(monkeypatch):
-    monkeypatch.setattr("howdah.loading.run._cpus", lambda: 2)
+    monkeypatch.setattr("howdah.loading.run.cpus", lambda: range(2))
 
 
 def test_each_record_becomes_a_row_with_its_place(dsn, ask, tmp_path):
