@@ -183,6 +183,22 @@ def test_emptied_table_is_loaded_again(dsn, ask, tmp_path, emptied):
     assert ask("SELECT count(*) FROM documents") == [10]
 
 
+@pytest.mark.parametrize("files", [1, 3])  # by this process, by workers
+def test_what_is_known_of_a_dropped_table_is_forgotten(dsn, ask, tmp_path, files):
+    for number in range(files):
+        path = write_ndjson(tmp_path / f"{number}.ndjson", 10)
+        path.write_bytes(path.read_bytes() + b"{bad\n")
+    assert howdah.load([tmp_path], dsn=dsn, table="before").rejects == files
+    ask("DROP TABLE before")
+
+    assert howdah.load([tmp_path], dsn=dsn).records == 10 * files
+
+    for known, rows in (("sources", files), ("rejects", files), ("loads", 1)):
+        assert ask(f"SELECT target::text, count(*) FROM howdah.{known} GROUP BY 1") == [
+            ("documents", rows)
+        ]
+
+
 def test_each_table_has_its_own_ledger(dsn, ask, tmp_path):
     path = write_ndjson(tmp_path / "a.ndjson", 10)
 

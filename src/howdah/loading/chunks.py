@@ -1,8 +1,8 @@
 """A file -> chunks at record boundaries, for formats whose records can be found without parsing.
 
-A chunk is what one task loads and one transaction commits. Chunks of the same
-bytes are always cut at the same places, so that a load that was killed finds
-the ones it has committed.
+A chunk is what one task loads and one transaction commits, or a group of small
+files. Chunks of the same bytes are always cut at the same places, so that a load
+that was killed finds the ones it has committed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # readers stand above chunks
     from howdah.loading.readers import SplittingReader
+    from howdah.loading.sources import SourceFile
 
 __all__ = [
     "BLOCK_BYTES",
     "CHUNK_BYTES",
+    "FILES_PER_JOB",
     "HOW_CUT",
     "LEAST_CHUNK_BYTES",
     "LONGEST_RECORD_BYTES",
     "Chunk",
     "cut",
+    "groups",
 ]
 
 CHUNK_BYTES = int(os.environ.get("HOWDAH_CHUNK_BYTES", "0")) or 16 << 20
@@ -45,6 +48,12 @@ Source: C. Polychronopoulos and D. Kuck, "Guided Self-Scheduling", IEEE Transact
 on Computers C-36 (1987). Theirs divides by the workers; ours must not know them,
 since a load that is gone on with may have others.
 """
+
+FILES_PER_JOB = 64
+"""How many small files may share a task and a transaction."""
+
+LEAST_FILES_PER_JOB = 8
+"""How many of them it is towards the end of the files."""
 
 BLOCK_BYTES = 256 << 10
 """How much is looked at at once, in bytes: what stays in a core's cache."""
@@ -123,3 +132,21 @@ def cut(
 def _wanted(left: int, chunk_bytes: int) -> int:
     """Return how long the next chunk should be, where so many bytes are left."""
     return min(chunk_bytes, max(left // _SHARE, LEAST_CHUNK_BYTES))
+
+
+def groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+    """Yield small files in groups that fit one transaction, smaller ones towards the end.
+
+    So that no worker waits long for another's last group, as with chunks.
+    """
+    group: list[SourceFile] = []
+    size, most = 0, FILES_PER_JOB
+    for number, file in enumerate(files):
+        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) >= most):
+            yield tuple(group)
+            group, size = [], 0
+            most = min(FILES_PER_JOB, max(LEAST_FILES_PER_JOB, (len(files) - number) // 8))
+        group.append(file)
+        size += file.size_bytes
+    if group:
+        yield tuple(group)

@@ -39,6 +39,7 @@ __all__ = [
     "ours",
     "parameters",
     "remove_rows",
+    "sweep",
 ]
 
 
@@ -94,58 +95,50 @@ _IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM {})"
 
 # With a source go its rejects, which would be there twice when it is loaded again.
 _FORGET = """
-    WITH {sweeps}, forgotten AS (
+    WITH forgotten AS (
         DELETE FROM howdah.sources
          WHERE target = {target}
            AND (records > 0 OR members > 0 OR EXISTS (SELECT FROM howdah.chunks WHERE source = id))
            AND NOT EXISTS (SELECT FROM {table})
      RETURNING name
-    ), swept AS (
-        DELETE FROM howdah.rejects
-         USING forgotten
-         WHERE target = {target} AND source = name
     )
-    SELECT count(*) FROM forgotten
+    DELETE FROM howdah.rejects
+     USING forgotten
+     WHERE target = {target} AND source = name
 """
+
+
+def forget_if_emptied(conn: Connection[Any], target: Target) -> bool:
+    """Forget what was loaded into a table that was truncated since; say whether it is empty."""
+    row = conn.execute(sql.SQL(_IS_EMPTY).format(target.identifier)).fetchone()
+    if row is None or not row[0]:
+        return False
+    # Values as literals, here and below: psycopg takes a "%" in an identifier
+    # for a placeholder as soon as a query has parameters.
+    conn.execute(sql.SQL(_FORGET).format(table=target.identifier, target=target.oid))
+    return True
+
+
 _SWEEP = """
-    {swept} AS (
-        DELETE FROM howdah.{table}
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
-    )
+    DELETE FROM howdah.{table}
+     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = target)
 """
 _OF_TARGETS = ("sources", "rejects", "loads", "indexes")
 
 
-def forget_if_emptied(conn: Connection[Any], target: Target) -> int:
-    """Forget what was loaded into a table that was truncated since; return how many sources.
-
-    What is known of tables that were dropped goes too, then: this one may be made in the
-    place of one of them.
-    """
-    row = conn.execute(sql.SQL(_IS_EMPTY).format(target.identifier)).fetchone()
-    if row is None or not row[0]:
-        return 0
-    sweeps = (
-        sql.SQL(_SWEEP).format(swept=sql.Identifier(f"swept {name}"), table=sql.Identifier(name))
-        for name in _OF_TARGETS
-    )
-    # Values as literals, here and below: psycopg takes a "%" in an identifier
-    # for a placeholder as soon as a query has parameters.
-    query = sql.SQL(_FORGET).format(
-        sweeps=sql.SQL(", ").join(sweeps), table=target.identifier, target=target.oid
-    )
-    row = conn.execute(query).fetchone()
-    assert row is not None  # noqa: S101 - count(*) has one row
-    number: int = row[0]
-    return number
+def sweep(conn: Connection[Any]) -> None:
+    """Forget what was loaded into tables that were dropped since."""
+    sweeps = (sql.SQL(_SWEEP).format(table=sql.Identifier(name)) for name in _OF_TARGETS)
+    conn.execute(sql.SQL("; ").join(sweeps))  # in one transaction
 
 
+# The names in binary, a fifth of the time: else psycopg looks into each for what to quote.
 _FINISHED = """
     SELECT name, fingerprint, greatest(members, 1) AS sources, loaded_at = %(loaded_at)s AS ours
       FROM howdah.sources
      WHERE target = %(target)s AND finished AND (fingerprint <> '' OR loaded_at = %(loaded_at)s)
        AND loaded_at >= coalesce(%(again_since)s::timestamptz, '-infinity')
-       AND name = ANY(%(names)s)
+       AND name = ANY(%(names)b)
 """
 
 

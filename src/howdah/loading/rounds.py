@@ -21,7 +21,7 @@ from howdah.errors import HowdahError
 from howdah.loading import closing, indexes, ledger, rejects
 from howdah.loading.begun import Begun, begin, finish
 from howdah.loading.changed import has_changed, reject_changed
-from howdah.loading.chunks import CHUNK_BYTES, cut
+from howdah.loading.chunks import CHUNK_BYTES, cut, groups
 from howdah.loading.forkjoin import ForkJoinPool, TaskTimedOut, WorkerDied
 from howdah.loading.jobs import (
     cannot_be_read_again,
@@ -45,18 +45,12 @@ from howdah.loading.unfinished import without_finished
 from howdah.loading.watch import Reading
 from howdah.loading.work import FilesJob, Job, RangeJob, how_cut
 
-__all__ = ["FILES_PER_JOB", "TIME_LIMIT_S", "Rounds"]
+__all__ = ["TIME_LIMIT_S", "Rounds"]
 
 T = TypeVar("T")
 
 CHECK_INTERVAL_S = 0.5
 """How often the number of rejects is looked at while all workers are busy, in seconds."""
-
-FILES_PER_JOB = 64
-"""How many small files may share a task and a transaction."""
-
-LEAST_FILES_PER_JOB = 8
-"""How many of them it is towards the end of the files."""
 
 TIME_LIMIT_S = 300.0
 """How long a reader may take over one record, so over a document, in seconds.
@@ -99,6 +93,7 @@ class Rounds:
         self._splitters: dict[str, SplittingReader | None] = {}  # of large files, by their names
         self._outcome = Outcome()
         self._taken = Taken()
+        self._sweeps = False
 
     def load(self, files: list[SourceFile], workers: int, *, tell_slowing: bool) -> Outcome:
         """Load files in rounds, until no crash can have taken what was reported (session.py).
@@ -110,6 +105,7 @@ class Rounds:
         """
         for number in count(1):
             self._session.begin_round()
+            self._sweeps = self._call(partial(ledger.forget_if_emptied, target=self._load.target))
             todo, skipped = self._call(lambda conn: without_finished(conn, self._load, files))
             if number == 1:
                 if not self._is_small(todo):
@@ -125,9 +121,19 @@ class Rounds:
                 self._count_anew(todo)
             with ExitStack() as ending:
                 self._load_round(todo, workers, ending)
+                self._sweep()
                 if self._session.once(self._doing, self._close) or self._was_put_in_place():
                     break
         return self._outcome
+
+    def _sweep(self) -> None:
+        """Forget tables that were dropped, while workers have their first jobs, if there are any.
+
+        Only in a load into an empty table: a little more is not to wait for a long ledger.
+        """
+        if self._sweeps:
+            self._sweeps = False
+            self._call(ledger.sweep)
 
     def _deferrable(self, conn: Connection[Any]) -> tuple[str, ...]:
         return tuple(indexes.deferrable(conn, self._load.target))
@@ -240,6 +246,7 @@ class Rounds:
                 running[pool.submit(run, job, timeout_s=_time_limit_s(job))] = job
             if not running:
                 break
+            self._sweep()
             done, _ = wait(running, CHECK_INTERVAL_S, FIRST_COMPLETED)
             for future in done:
                 instead += self._after(running.pop(future), future)
@@ -274,7 +281,7 @@ class Rounds:
                 split.append((file, reader))
         for file, reader in split:
             yield from self._range_jobs(file, reader)
-        for group in _groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
+        for group in groups([file for file in files if file.size_bytes <= CHUNK_BYTES]):
             yield self._files_job(group)
 
     def _files_job(self, files: tuple[SourceFile, ...]) -> FilesJob:
@@ -368,24 +375,6 @@ class Rounds:
     def _add(self, outcome: Outcome) -> None:
         self._outcome += outcome
         self._say(outcome)
-
-
-def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield small files in groups that fit one transaction, smaller ones towards the end.
-
-    So that no worker waits long for another's last group, as with chunks.py's.
-    """
-    group: list[SourceFile] = []
-    size, most = 0, FILES_PER_JOB
-    for number, file in enumerate(files):
-        if group and (size + file.size_bytes > CHUNK_BYTES or len(group) >= most):
-            yield tuple(group)
-            group, size = [], 0
-            most = min(FILES_PER_JOB, max(LEAST_FILES_PER_JOB, (len(files) - number) // 8))
-        group.append(file)
-        size += file.size_bytes
-    if group:
-        yield tuple(group)
 
 
 def _reason(exc: HowdahError) -> str:

@@ -22,7 +22,6 @@ def without_finished(
     Raises:
         Refused: A table of other columns has an earlier content of one of them.
     """
-    ledger.forget_if_emptied(conn, load.target)
     known = ledger.finished(conn, load, [file.name for file in files])
     todo, skipped = [], 0
     for file in files:
