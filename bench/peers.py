@@ -28,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 
 import common
+import djangoside
 import psycopg
 from common import AS_IT_IS, BINARY, Side
 
@@ -182,50 +183,12 @@ def _sqlalchemy(dsn: str, file: Path) -> None:
 def _django(dsn: str, file: Path) -> None:
     from django.db import models, transaction
 
-    _django_set_up(dsn)
-    plain = _model("plain", {"attributes": models.JSONField(primary_key=True)})
+    djangoside.set_up(dsn)
+    plain = djangoside.model("plain", {"attributes": models.JSONField(primary_key=True)})
     with transaction.atomic(), file.open() as lines:
         while batch := [plain(attributes=json.loads(line)) for line in islice(lines, 10_000)]:
             plain.objects.bulk_create(batch)  # type: ignore[attr-defined]
-    _django_close()
-
-
-def _django_set_up(dsn: str) -> None:
-    from django.conf import settings
-
-    import django
-
-    known = psycopg.conninfo.conninfo_to_dict(dsn)
-    if not settings.configured:
-        database = {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": known["dbname"],
-            "USER": known["user"],
-            "HOST": known["host"],
-            "PORT": known["port"],
-            "OPTIONS": {"passfile": known.get("passfile")},
-        }
-        settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[], USE_TZ=True)
-        django.setup()
-
-
-def _django_close() -> None:
-    from django.db import connection
-
-    connection.close()
-
-
-_models: dict[str, type] = {}
-
-
-def _model(table: str, fields: dict[str, object]) -> type:
-    from django.db import models
-
-    if table not in _models:
-        meta = type("Meta", (), {"app_label": "bench", "db_table": table, "managed": False})
-        body = {"__module__": __name__, "Meta": meta, **fields}
-        _models[table] = type(table.title(), (models.Model,), body)
-    return _models[table]
+    djangoside.close()
 
 
 # ---- CSV into a typed table
@@ -409,8 +372,8 @@ def _pandas(dsn: str, file: Path) -> None:
 def _django_people(dsn: str, file: Path) -> None:
     from django.db import models, transaction
 
-    _django_set_up(dsn)
-    people = _model(
+    djangoside.set_up(dsn)
+    people = djangoside.model(
         "people",
         {
             "id": models.BigIntegerField(primary_key=True),
@@ -433,7 +396,7 @@ def _django_people(dsn: str, file: Path) -> None:
             people(**dict(zip(COLUMNS, row, strict=True))) for row in islice(rows, 10_000)
         ]:
             people.objects.bulk_create(batch)  # type: ignore[attr-defined]
-    _django_close()
+    djangoside.close()
 
 
 def _dlt(dsn: str, file: Path) -> None:

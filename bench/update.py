@@ -22,13 +22,15 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import djangoside
 import psycopg
 
 import howdah
 from howdah import server
 
-BASE = "row by row, one transaction"
+BASE = "row by row, autocommit"
 OURS = "howdah.load(..., updates_only)"
 UPDATE = "UPDATE items SET price = %s, stock = %s WHERE id = %s"
 TABLE = """
@@ -81,11 +83,11 @@ def _measure(dsn: str, folder: Path, arguments: argparse.Namespace) -> None:
             if number:  # the first round warms up: imports, the ledger's tables
                 seconds[side].append(taken)
     base = statistics.median(seconds[BASE])
-    print(f"\n{'side':<32} {'median s':>9}  {'times as fast':>13}   seconds")
+    print(f"\n{'side':<36} {'median s':>9}  {'times as fast':>13}   seconds")
     for side, taken in seconds.items():
         shown = " ".join(f"{one:.3f}" for one in taken)
         median = statistics.median(taken)
-        print(f"{side:<32} {median:>9.3f}  {base / median:13.1f}   {shown}")
+        print(f"{side:<36} {median:>9.3f}  {base / median:13.1f}   {shown}")
 
 
 def _written(path: Path, values: Values) -> Path:
@@ -122,6 +124,33 @@ def _copy_and_update(dsn: str, values: Values, _: Path) -> None:
         conn.execute(BY_HAND)
 
 
+def _django_row_by_row(dsn: str, values: Values, _: Path) -> None:
+    items = _items(dsn)
+    for price, stock, id_ in values:
+        items.filter(id=id_).update(price=price, stock=stock)
+    djangoside.close()
+
+
+def _django_bulk_update(dsn: str, values: Values, _: Path) -> None:
+    items = _items(dsn)
+    objects = [items.model(id=id_, price=price, stock=stock) for price, stock, id_ in values]
+    items.bulk_update(objects, ["price", "stock"], batch_size=1_000)
+    djangoside.close()
+
+
+def _items(dsn: str) -> Any:
+    from django.db import models
+
+    djangoside.set_up(dsn)
+    fields: dict[str, object] = {
+        "id": models.IntegerField(primary_key=True),
+        "price": models.DecimalField(max_digits=12, decimal_places=2),
+        "stock": models.IntegerField(),
+    }
+    model: Any = djangoside.model("items", fields)
+    return model.objects
+
+
 def _howdah(dsn: str, _: Values, path: Path) -> None:
     columns = howdah.Columns(key=("id",), updates_only=True)
     report = howdah.load([path], dsn=dsn, table="items", columns=columns)
@@ -129,8 +158,10 @@ def _howdah(dsn: str, _: Values, path: Path) -> None:
 
 
 SIDES: dict[str, Callable[[str, Values, Path], None]] = {
-    "row by row, autocommit": _autocommit,
-    BASE: _row_by_row,
+    "Django's update(), row by row": _django_row_by_row,
+    "Django's bulk_update, 1,000 at once": _django_bulk_update,
+    BASE: _autocommit,
+    "row by row, one transaction": _row_by_row,
     "executemany, one transaction": _executemany,
     "COPY and UPDATE FROM, by hand": _copy_and_update,
     OURS: _howdah,
