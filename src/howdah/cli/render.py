@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from howdah.django.rebuild.events import Event as RebuildEvent
     from howdah.dsn import Dsn
+    from howdah.loading.planning import TablePlan
     from howdah.loading.rejects import Reject
-    from howdah.loading.report import Event, LoadReport, Planned, TablePlan
+    from howdah.loading.report import Event, LoadReport, Planned
     from howdah.pg import Whereabouts
 
 __all__ = ["load_progress", "load_report", "rebuild_progress", "restored", "table_plan", "where"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from howdah.loading.limits import Limits
     from howdah.loading.mending import Refusal, RetryReport, retry_rejects
-    from howdah.loading.planning import plan
+    from howdah.loading.planning import TablePlan, plan
     from howdah.loading.readers import (
         BadRecord,
         Batch,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
         LoadReport,
         Outcome,
         Planned,
-        TablePlan,
         Waiting,
     )
     from howdah.loading.run import latest_rejects, load, restore_indexes
@@ -117,7 +116,10 @@ _HOMES = {
         "RetryReport",
         "retry_rejects",
     ),
-    "howdah.loading.planning": ("plan",),
+    "howdah.loading.planning": (
+        "TablePlan",
+        "plan",
+    ),
     "howdah.loading.readers": (
         "BadRecord",
         "Batch",
@@ -146,7 +148,6 @@ _HOMES = {
         "LoadReport",
         "Outcome",
         "Planned",
-        "TablePlan",
         "Waiting",
     ),
     "howdah.loading.run": (

@@ -6,7 +6,7 @@ all is loaded. Its sequences go on where the target's are.
 
 The contract: two locks keep one load from dropping the table of another that is
 alive. The session that makes it holds the target's. Each session that writes to
-it holds its own, shared, and has looked that the name still leads to it (`hold`):
+it holds its own, shared, and has looked that the name still leads to it (asidelock.py):
 so the first may be lost without harm, and where all of them were lost and another
 load has begun, what is left of this one ends with an error.
 """
@@ -22,7 +22,8 @@ import psycopg
 from psycopg import Connection, sql
 
 from howdah import pg
-from howdah.errors import HowdahError, Refused
+from howdah.errors import Refused
+from howdah.loading.asidelock import writers
 from howdah.loading.target import Target
 
 __all__ = [
@@ -30,10 +31,8 @@ __all__ = [
     "Sequence",
     "beside",
     "build",
-    "hold",
     "indexes",
     "is_bound",
-    "is_called_so",
     "sequences",
     "temporary",
 ]
@@ -93,7 +92,6 @@ _LEFT = """
 """
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 _TRY_XACT_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-_LOCK_SHARED = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
 
 
 @contextmanager
@@ -130,38 +128,6 @@ def _busy(target: Target) -> Refused:
         f"Another load is replacing {target} now.",
         next_step="Run the same command again when it is done.",
     )
-
-
-def hold(conn: Connection[Any], following: Target) -> None:
-    """Keep other loads from dropping a table beside a target, as long as the session lasts.
-
-    Nothing is held of a table that is not beside another.
-
-    Args:
-        conn: A new connection of those that write to the table, not in a transaction.
-        following: The table.
-
-    Raises:
-        HowdahError: Another load has dropped it already.
-    """
-    if following.replaces is None:
-        return
-    conn.execute(_LOCK_SHARED, [_writers(following.oid)])
-    if not is_called_so(conn, following):
-        raise HowdahError(
-            f"Another load began to replace {following.replaces} while this one was cut off "
-            "from the server; nothing of this one is in it.",
-            next_step="Run the same command again when the other one is done.",
-        )
-
-
-def is_called_so(conn: Connection[Any], table: Target) -> bool:
-    """Say whether the name of a table leads to it still, and not to another."""
-    return bool(_value(conn, _OID, [table.identifier.as_string(conn)]) == table.oid)
-
-
-def _writers(oid: int) -> str:
-    return f"howdah: write to {oid}"
 
 
 def _made(conn: Connection[Any], target: Target) -> Target:
@@ -205,7 +171,7 @@ def _refuse_of_others(conn: Connection[Any], target: Target, following: Target) 
             f"There is a table {following}, where the new rows of {target} are to be put for now.",
             next_step=f"Rename {following}, and run the same command again.",
         )
-    if not _value(conn, _TRY_XACT_LOCK, [_writers(oid)]):
+    if not _value(conn, _TRY_XACT_LOCK, [writers(oid)]):
         raise _busy(target)
 
 

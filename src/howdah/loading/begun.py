@@ -53,7 +53,7 @@ _BEGIN = """
         OR known.fingerprint <> excluded.fingerprint
         OR known.fingerprint = ''
         OR known.loaded_at < coalesce(%(again_since)s::timestamptz, '-infinity')
- RETURNING id, name, loaded_at,
+ RETURNING id, loaded_at,
            ARRAY(SELECT chunk FROM howdah.chunks
                   WHERE source = known.id AND chunks.loaded_at = known.loaded_at) AS done
 """
@@ -61,14 +61,6 @@ _RESUMES = """
     (NOT known.finished AND known.fingerprint = excluded.fingerprint
      AND known.fingerprint <> '' AND known.cut = excluded.cut)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    id: int
-    name: str
-    loaded_at: datetime
-    done: list[int]
 
 
 def begin(
@@ -97,10 +89,8 @@ def begin(
     values = ledger.parameters(
         load, name=name, fingerprint=fingerprint, cut=cut, properties=properties, options=told(load)
     )
-    row = pg.fetch_one(conn, _Begun, query, values)
-    if row is None:
-        return None
-    return Begun(row.id, row.name, row.loaded_at, frozenset(row.done))
+    row = conn.execute(query, values).fetchone()
+    return Begun(row[0], name, row[1], frozenset(row[2])) if row is not None else None
 
 
 # FOR SHARE: the source can be neither finished nor begun anew before we commit.

@@ -16,7 +16,8 @@ from howdah.loading.copy import copy_in
 from howdah.loading.inference import kind_of_type
 from howdah.loading.passing import passed
 from howdah.loading.readers import Batch, Rows
-from howdah.loading.rows import Encoder, Row, Unfit, Unknown
+from howdah.loading.records import Unfit
+from howdah.loading.rows import Encoder, Row, Unknown
 from howdah.loading.target import Target
 from howdah.loading.ways import Sent, Sourced
 

@@ -14,7 +14,8 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.errors import HowdahError, NoDatabase
-from howdah.loading import aside, closing, ledger
+from howdah.loading import closing, ledger
+from howdah.loading.asidelock import hold
 from howdah.loading.forkjoin import emit
 from howdah.loading.holders import blocked_by
 from howdah.loading.limits import Limits
@@ -202,7 +203,7 @@ def _connection(conninfo: str, load: Load) -> Connection[Any]:
     if conn is None or conn.closed:
         conn = made_ready(open_session(conninfo, load.limits), load)
         try:
-            aside.hold(conn, load.target)
+            hold(conn, load.target)
         except BaseException:
             conn.close()
             raise

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from howdah.loading.cells import VALUES, columns_in, columns_kept, doubles_kept
 from howdah.loading.inference import Kind
-from howdah.loading.rows import Unfit
+from howdah.loading.records import Unfit
 
 __all__ = ["checked", "is_plain", "passed"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from howdah import pg
@@ -11,11 +12,27 @@ from howdah.loading import typed
 from howdah.loading.columns import Columns, column_name
 from howdah.loading.readers.options import ReaderOptions
 from howdah.loading.records import json_text
-from howdah.loading.report import TablePlan
 from howdah.loading.sampling import sample
 from howdah.loading.sources import find
 
-__all__ = ["plan"]
+__all__ = ["TablePlan", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table that records would make.
+
+    Attributes:
+        table: Its name.
+        create: The CREATE TABLE.
+        columns: The names of its columns.
+        rows: Some of the records, as the cells of these columns; None where there is none.
+    """
+
+    table: str
+    create: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]
 
 
 def plan(

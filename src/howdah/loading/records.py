@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["Number", "json_text", "parse"]
+__all__ = ["Number", "Unfit", "json_text", "parse"]
+
+
+class Unfit(ValueError):
+    """Raised for a record that has no place in the table; the message is a sentence."""
 
 
 class Number(str):

@@ -23,7 +23,7 @@ from psycopg import Connection
 from howdah import pg
 from howdah.loading.readers import Batch, Rows
 from howdah.loading.readers.encode import TooDeep, repair
-from howdah.loading.rows import Unfit
+from howdah.loading.records import Unfit
 from howdah.loading.target import Load
 from howdah.loading.ways import Sourced, Way, way_of
 

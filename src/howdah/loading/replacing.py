@@ -19,6 +19,7 @@ from psycopg import Connection, errors, sql
 from howdah import pg
 from howdah.errors import Refused
 from howdah.loading import aside, typed
+from howdah.loading.asidelock import is_called_so
 from howdah.loading.columns import columns_of, writable
 from howdah.loading.locking import in_short_locks
 from howdah.loading.target import Target
@@ -61,7 +62,7 @@ def put_in_place(
     """Make a table that was loaded aside the target, in one transaction.
 
     Args:
-        conn: A connection that holds the table aside (`aside.hold`).
+        conn: A connection that holds the table aside (`asidelock.hold`).
         target: The table that is replaced.
         following: The table that was loaded aside.
         note: Called in the transaction, with the target as it is then.
@@ -114,7 +115,7 @@ def _lock(conn: Connection[Any], target: Target, mode: LiteralString) -> None:
         conn.execute(sql.SQL(_LOCK).format(target.identifier, sql.SQL(mode)))
     except errors.UndefinedTable as exc:
         raise other from exc
-    if not aside.is_called_so(conn, target):
+    if not is_called_so(conn, target):
         raise other
 
 

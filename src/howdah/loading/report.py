@@ -11,7 +11,6 @@ __all__ = [
     "LoadReport",
     "Outcome",
     "Planned",
-    "TablePlan",
     "Waiting",
 ]
 
@@ -148,20 +147,3 @@ class LoadReport:
     bytes: int
     seconds: float
     records_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlan:
-    """A table that records would make.
-
-    Attributes:
-        table: Its name.
-        create: The CREATE TABLE.
-        columns: The names of its columns.
-        rows: Some of the records, as the cells of these columns; None where there is none.
-    """
-
-    table: str
-    create: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | None, ...], ...]

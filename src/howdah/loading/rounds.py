@@ -35,10 +35,10 @@ from howdah.loading.near import discard, handed_over, near_folder, open_to_cut
 from howdah.loading.readers import SplittingReader, load_readers
 from howdah.loading.rejectlimit import RejectLimit
 from howdah.loading.report import Event, Outcome, Planned
-from howdah.loading.sampling import is_safe, splitter_for
 from howdah.loading.session import Session
 from howdah.loading.slots import most_workers
 from howdah.loading.sources import SourceFile
+from howdah.loading.splitting import is_safe, splitter_for
 from howdah.loading.taken import Taken
 from howdah.loading.target import Load, Target
 from howdah.loading.unfinished import without_finished

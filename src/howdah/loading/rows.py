@@ -17,17 +17,13 @@ from typing import Any, NamedTuple
 
 from howdah.loading.columns import Column, Columns, matched, writable
 from howdah.loading.inference import Kind, fits, kind_of_type
-from howdah.loading.records import Number, json_text, parse
+from howdah.loading.records import Number, Unfit, json_text, parse
 
-__all__ = ["Encoder", "Row", "Unfit", "Unknown"]
+__all__ = ["Encoder", "Row", "Unknown"]
 
 _NULL = "\\N"
 _MOST_PLANS = 1_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-
-
-class Unfit(ValueError):
-    """Raised for a record that has no place in the table; the message is a sentence."""
 
 
 class Unknown(Unfit):

@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from howdah import pg
 from howdah.dsn import choose
-from howdah.loading import aside, indexes, ledger, rejects, schema
+from howdah.loading import indexes, ledger, rejects, schema
 from howdah.loading.columns import Columns
 from howdah.loading.forkprocess import cpus
 from howdah.loading.limits import Limits
@@ -121,6 +121,8 @@ def load(
         # Each by a session of its own: locks say that they are needed until it ends.
         made = partial(by_own_session, conninfo, limits, say, doing)
         if replace:
+            from howdah.loading import aside  # which other loads do not need
+
             target = stack.enter_context(made(lambda own: aside.beside(own, old)))
             session.hold(doing, target)
         if defer_indexes:

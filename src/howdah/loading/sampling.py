@@ -15,20 +15,12 @@ from howdah.loading.inference import Kind, join, kinds_of
 from howdah.loading.opening import Opened, open_file, open_sources, splitter_of
 from howdah.loading.passing import checked
 from howdah.loading.pieces import read_pieces
-from howdah.loading.readers import (
-    Batch,
-    ReaderOptions,
-    Rows,
-    SplittingReader,
-    UnreadableSource,
-    load_readers,
-)
-from howdah.loading.readers.lines import CSV, NDJSON
-from howdah.loading.records import parse
-from howdah.loading.rows import Unfit
+from howdah.loading.readers import Batch, ReaderOptions, Rows, SplittingReader, load_readers
+from howdah.loading.records import Unfit, parse
 from howdah.loading.sources import SourceFile
+from howdah.loading.splitting import is_safe
 
-__all__ = ["Sample", "is_safe", "sample", "splitter_for"]
+__all__ = ["Sample", "sample"]
 
 RECORDS_A_SOURCE = 1_000
 """How many records are looked at from a source's start."""
@@ -105,23 +97,6 @@ def sample(files: Sequence[SourceFile], options: ReaderOptions) -> Sample:
                         pool.submit(_looked_into, file, options, timeout_s=TIME_LIMIT_S).result()
                     )
     return found
-
-
-def is_safe(file: SourceFile, options: ReaderOptions) -> bool:
-    """Say whether a file can be read in this process: its reader is ours, and all Python."""
-    return isinstance(splitter_for(file, options), NDJSON | CSV)
-
-
-def splitter_for(file: SourceFile, options: ReaderOptions) -> SplittingReader | None:
-    """Return the reader of a file that many workers can share; None: one must read it."""
-    try:
-        with open_file(file.path) as opened:
-            reader = splitter_of(opened, file.name, options)
-            if reader is not None:
-                reader.start(opened)
-            return reader
-    except (OSError, UnreadableSource):
-        return None  # its worker will say what is wrong
 
 
 def _looked_into(file: SourceFile, options: ReaderOptions) -> Sample:

@@ -33,7 +33,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from howdah import pg
 from howdah.errors import HowdahError, NoDatabase
-from howdah.loading import aside
+from howdah.loading import asidelock
 from howdah.loading.holders import blocked_by
 from howdah.loading.limits import LOCK_TIMEOUT_S, Limits
 from howdah.loading.report import Waiting
@@ -127,7 +127,7 @@ class Session:
         lost: Whether a connection was lost since `begin_round`.
         table: The oid of the table that is loaded into; 0 until it is known.
         held: A table beside the target that each new connection holds, or ends with an
-            error (`aside.hold`).
+            error (`asidelock.hold`).
 
     Raises:
         NoDatabase: The server cannot be reached now; the first time is not tried again,
@@ -157,7 +157,7 @@ class Session:
 
     def hold(self, doing: str, following: Target) -> None:
         """Hold a table beside the target, by this connection and by those opened in its place."""
-        self.call(doing, lambda conn: aside.hold(conn, following))
+        self.call(doing, lambda conn: asidelock.hold(conn, following))
         self.held = following
 
     def call(self, doing: str, work: Callable[[Connection[Any]], T]) -> T:
@@ -181,7 +181,7 @@ class Session:
             conn = open_session(self._conninfo, self._limits)
             try:
                 if self.held is not None:
-                    aside.hold(conn, self.held)
+                    asidelock.hold(conn, self.held)
             except BaseException:
                 conn.close()
                 raise

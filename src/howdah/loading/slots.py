@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 
-from howdah import pg
 from howdah.errors import Refused
 
 __all__ = ["most_workers"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    whose: str
-    slots: int
-    used: int
 
 
 # Superusers are exempt; what another role's backend is, we may not see. Slots of
@@ -47,11 +38,11 @@ def most_workers(conn: Connection[Any], wanted: int) -> int:
     Raises:
         Refused: They leave none.
     """
-    for limit in pg.fetch_all(conn, _Limit, _LIMITS):
-        free = limit.slots - limit.used
+    for whose, slots, used in conn.execute(_LIMITS):
+        free = slots - used
         if free < 1:
             raise Refused(
-                f"The {limit.whose} may hold {limit.slots} connections and holds {limit.used}; "
+                f"The {whose} may hold {slots} connections and holds {used}; "
                 "a load needs one more.",
                 next_step="Raise its CONNECTION LIMIT (ALTER ROLE, ALTER DATABASE), or close "
                 "other connections.",

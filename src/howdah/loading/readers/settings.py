@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from configparser import Error, RawConfigParser
 from decimal import Decimal
 from typing import Any, BinaryIO
 
@@ -74,23 +73,22 @@ class INI(Reader):
 
     def read(self, file: BinaryIO, name: str) -> Iterator[Item]:  # noqa: ARG002
         """See `Reader.read`: one record."""
-        parser = _Parser(
+        from configparser import Error, RawConfigParser
+
+        parser = RawConfigParser(
             allow_no_value=True,
             empty_lines_in_values=False,
             default_section="\0",  # none is special
             inline_comment_prefixes=None,
         )
+        # Names keep their case.
+        parser.optionxform = lambda optionstr: optionstr  # type: ignore[method-assign]
         try:
             parser.read_string(_text(file))
         except Error as exc:
             reason = " ".join(str(exc).replace("'<string>'", "the file").split())
             raise UnreadableSource(f"The INI file cannot be read: {reason}") from exc
         yield {section: dict(parser.items(section)) for section in parser.sections()}
-
-
-class _Parser(RawConfigParser):
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr  # names keep their case
 
 
 def _text(file: BinaryIO) -> str:
