@@ -41,11 +41,13 @@ TOKENS = [
     *(b"\\.", b"\\N", b"\\", b"\0", b"\xff", "é".encode(), b"\r", b"\t"),
 ]
 CELLS = st.sampled_from([*TOKENS, b"", b"5", b"2024-03-04"])
-GOOD = st.lists(CELLS, min_size=4, max_size=4).map(b",".join)
+GOOD = st.lists(CELLS, min_size=4, max_size=4).map(b",".join) | CELLS
 ODD = st.lists(st.sampled_from([*TOKENS, b",", b",", b"\n", b'"\n"']), max_size=9).map(b"".join)
 ENDS = st.sampled_from([b"\n", b"\n", b"\r\n"])
 LINES = st.lists(st.tuples(GOOD | ODD, ENDS).map(b"".join), min_size=1, max_size=6).map(b"".join)
-HEADS = st.sampled_from([b"a,b,c,d\n", b"\xef\xbb\xbfa,b,c,d\n", b"a,b,c,d\r\n", b"d,c,b,a\n"])
+HEADS = st.sampled_from(
+    [b"a\n", b"a,b,c,d\n", b"\xef\xbb\xbfa,b,c,d\n", b"a,b,c,d\r\n", b"d,c,b,a\n"]
+)
 
 EXISTING = "CREATE TABLE {} (a text, b bigint, c jsonb DEFAULT '[]', d timestamp)"
 
@@ -71,6 +73,9 @@ def outcome(ask, table):
 @example(b"a,b,c,d\n", b'5" pipe,1,{},2024-01-02\n\\.\n"x"y,1,2,\n')
 @example(b"a,b,c,d\n", b"x,1,abc,\n\n,,,\r\n1,2\n1,2,3,4,5\n")
 @example(b"\xef\xbb\xbfa,b,c,d\n", b"\n\n\na,a,a,\xff\r\n")
+@example(b"b\n", b'\n1\n\n2\n\n\n"3"\n\n')
+@example(b"a\n", b'x\r\n\r\n""\r\ny,z\r\n\n')
+@example(b"d\n", b"2024-01-02\n\n2024-01-02 10:00\nx")
 @given(HEADS, LINES)
 def test_file_gives_the_same_table_passed_on_or_read(dsn, ask, tmp_path, grows, head, lines):
     number = next(numbers)
@@ -135,6 +140,21 @@ def test_odd_rows_do_not_pass(rows, size):
 
     with pytest.raises(Unfit):
         list(checked(blocks, (Kind.TEXT, Kind.INTEGER), ","))
+
+
+@pytest.mark.parametrize("kind", [None, Kind.TEXT, Kind.INTEGER])
+def test_blank_lines_are_no_rows_of_one_column(kind):
+    assert list(passed([b"\n1\n\n", b"\n2\n\n\n3"], (kind,), ",", all_texts=True)) == [
+        (b"1\n", True),
+        (b"2\n", True),
+        (b"3", True),
+    ]
+    with pytest.raises(Unfit):
+        list(checked([b'"1"\n\n2\n'], (kind,), ","))
+
+
+def test_blank_lines_at_the_ends_are_no_rows():
+    assert list(checked([b"\n\na,1\nb,2\n\n"], (Kind.TEXT, Kind.INTEGER), ",")) == [b"a,1\nb,2\n"]
 
 
 def test_row_longer_than_what_is_looked_at_at_once_does_not_pass():

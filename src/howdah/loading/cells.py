@@ -2,20 +2,25 @@
 
 A table that is to lose nothing must not be given what a type takes but changes:
 007 as a bigint, a time as a date. C code looks at all cells of a column at
-once; only a column whose cells are not all alike goes through a pattern.
+once; only a column whose cells are not all alike goes through a pattern. Where
+a column must be widened, it is so that what it must hold is found.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
+from itertools import groupby
 
 import orjson
 
-from howdah.loading.inference import DECIMAL, Kind
+from howdah.loading.inference import DECIMAL, LONGEST_NUMERIC, Kind, join, kind_of_text
+from howdah.loading.readers.layout import EXTRA_COLUMNS
 
-__all__ = ["VALUES", "columns_in", "columns_kept", "doubles_kept"]
+__all__ = ["VALUES", "columns_in", "columns_kept", "doubles_kept", "kinds_in"]
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
@@ -38,6 +43,9 @@ VALUES = {
 
 _EXACT_DIGITS = 15
 """Digits of an integer that double precision holds: C's DBL_DIG."""
+
+_DIGITS_OF_ANY_BIGINT = 18
+"""Digits of an integer that bigint holds, whatever they are."""
 
 _DIGITS = b"0123456789"
 _ALIKE = bytes.maketrans(_DIGITS, b"0" * 10)
@@ -90,6 +98,77 @@ def doubles_kept(cells: Iterable[str]) -> bool:
         digits = cell.removeprefix("-")
         if not (digits.isdecimal() and len(digits) <= _EXACT_DIGITS):
             return False
+    return True
+
+
+def kinds_in(
+    rows: Iterable[Sequence[str]], names: Sequence[str], known: Mapping[str, Kind]
+) -> dict[str, Kind]:
+    """Return what `inference.kinds_of` does of the records that rows are.
+
+    Args:
+        rows: Their cells; a row may have fewer cells than there are names, or more.
+        names: What the columns are called.
+        known: The kinds of earlier rows, which are joined.
+    """
+    kinds = dict(known)
+    for width, alike in groupby(sorted(rows, key=len), key=len):
+        for name, cells in zip(names, zip(*alike, strict=True), strict=False):
+            kinds[name] = _joined(kinds.get(name, Kind.NOTHING), cells)
+        if width > len(names):
+            kinds[EXTRA_COLUMNS] = Kind.JSON
+    return kinds
+
+
+def _joined(kind: Kind, cells: Sequence[str]) -> Kind:
+    """Return the narrowest kind that holds what a kind does, and cells."""
+    if _is_held(kind, list(filter(None, cells))):
+        return kind
+    for found in map(kind_of_text, set(cells)):
+        if found is not kind:
+            kind = join(kind, found)
+    return kind
+
+
+def _is_held(kind: Kind, cells: Sequence[str]) -> bool:
+    """Say whether C code finds that a kind holds all of some cells, none of them empty."""
+    if kind in (Kind.TEXT, Kind.JSON) or not cells:
+        return True
+    joined = "\n".join(cells)
+    if joined.count("\n") >= len(cells):
+        return False  # a line break in a cell
+    known = Kind.INTEGER if kind is Kind.SHORT_INTEGER else kind
+    return (
+        known in VALUES
+        and _column_kept(known, joined.encode().split(b"\n"), commas=True)
+        and _in_range(kind, cells)
+    )
+
+
+def _in_range(kind: Kind, cells: Sequence[str]) -> bool:
+    """Say it of cells that are written as they should be."""
+    match kind:
+        case Kind.SHORT_INTEGER:
+            return max(map(len, cells)) <= _EXACT_DIGITS
+        case Kind.INTEGER:
+            long = (cell for cell in cells if len(cell) > _DIGITS_OF_ANY_BIGINT)
+            return all(kind_of_text(cell) is kind for cell in long)
+        case Kind.NUMERIC:
+            return max(map(len, cells)) <= LONGEST_NUMERIC
+        case Kind.DATE | Kind.TIMESTAMP:
+            return _are_moments(cells)
+        case Kind.TIMESTAMPTZ:
+            zones = {cell[-6:]: cell for cell in cells if cell[-1] != "Z"}  # one of each zone
+            return _are_moments(cells) and all(kind_of_text(c) is kind for c in zones.values())
+        case _:
+            return True
+
+
+def _are_moments(cells: Iterable[str]) -> bool:
+    try:
+        deque(map(datetime.fromisoformat, cells), maxlen=0)
+    except ValueError:  # no such day
+        return False
     return True
 
 

@@ -59,6 +59,8 @@ class IntoColumns:
         self._target = target
         self._into = into
         self._columns: dict[str, Column] = {}
+        self._fit: set[int] = set()
+        """The id() of batches that the columns hold, for sure: no need to look for wider ones."""
 
     def send(self, batches: Iterable[Sourced]) -> Sent:
         """See `Way.send`."""
@@ -87,9 +89,8 @@ class IntoColumns:
             return False
         # Made of the columns as they are now, where this transaction has merged before.
         self._stage().drop()
-        changed = typed.widen(
-            self._conn, self._target, self._into.extra, [batch for _, batch in batches]
-        )
+        looked_at = [batch for _, batch in batches if id(batch) not in self._fit]
+        changed = typed.widen(self._conn, self._target, self._into.extra, looked_at)
         return changed or columns_of(self._conn, self._target.oid) != self._columns
 
     def _stage(self) -> Stage:
@@ -140,6 +141,8 @@ class IntoColumns:
                 for columns, same in groupby(ordered, key=attrgetter("written")):
                     lines = [row.line for row in same]
                     yield _Format(source, columns), b"\n".join(lines) + b"\n"
+            if not isinstance(batch, Rows):
+                self._fit.add(id(batch))
 
     def _staged(
         self, source: str, rows: Iterable[Row], stage: Stage

@@ -19,10 +19,12 @@ from howdah.loading.records import Number
 
 __all__ = [
     "DECIMAL",
+    "LONGEST_NUMERIC",
     "Kind",
     "fits",
     "is_exact_double",
     "join",
+    "kind_of_text",
     "kind_of_type",
     "kinds_of",
     "sql_type",
@@ -57,7 +59,7 @@ _LARGEST = 2**63 - 1
 _LONGEST_INTEGER = len(str(-_LARGEST))
 _UUID_LENGTH = 36
 
-_LONGEST_NUMERIC = 16_000
+LONGEST_NUMERIC = 16_000
 """Digits that numeric holds on either side of the point, at the least.
 
 Source: https://www.postgresql.org/docs/current/datatype-numeric.html.
@@ -90,7 +92,7 @@ def _kind_of(value: object, *, texts: bool) -> Kind:
         case Number():
             return _kind_of_decimal(value)
         case str():
-            kind = _kind_of_text(value)
+            kind = kind_of_text(value)
             return kind if texts or kind in _MARKED else Kind.TEXT
         case _:
             return Kind.JSON
@@ -102,7 +104,7 @@ _MARKED = (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.UUID)
 _WORDS = {"": Kind.NOTHING, "true": Kind.BOOLEAN, "false": Kind.BOOLEAN}
 
 
-def _kind_of_text(text: str) -> Kind:
+def kind_of_text(text: str) -> Kind:
     """Return the kind of what a text says: of a CSV cell, say."""
     known = _WORDS.get(text)
     if known is not None:
@@ -128,7 +130,7 @@ def _kind_of_integer(value: int) -> Kind:
 def _kind_of_decimal(text: str) -> Kind:
     if is_exact_double(text):
         return Kind.DOUBLE
-    holds = len(text) <= _LONGEST_NUMERIC and _DECIMAL.fullmatch(text)
+    holds = len(text) <= LONGEST_NUMERIC and _DECIMAL.fullmatch(text)
     return Kind.NUMERIC if holds else Kind.TEXT
 
 

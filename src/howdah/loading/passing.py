@@ -29,6 +29,8 @@ _LONGEST_ROW_BYTES = 1 << 20
 _NOT_IN_TEXT = "\\.abcdefghijklmnopqrstuvwxyz0123456789"
 """Delimiters that COPY's text format refuses. Source: ProcessCopyOptions in commands/copy.c."""
 
+_BLANK_LINES = re.compile(rb"^\n+", re.MULTILINE)
+
 _ODD = (b'"', b"\r", b"\\")
 """Without these, a row is what stands between two newlines, to COPY as to csv.reader."""
 
@@ -68,7 +70,7 @@ def passed(
         data = rest + block
         if not any(odd in data for odd in _ODD):
             end = data.rfind(b"\n") + 1  # COPY itself refuses too many or too few cells
-            rows = data[:end]
+            rows = _without_blank(data[:end], len(kinds))
             if any_text:
                 plain = is_plain(rows, delimiter, all_texts=all_texts)
             else:
@@ -81,7 +83,7 @@ def passed(
         rest = data[end:]
         if len(rest) > _LONGEST_ROW_BYTES:
             raise Unfit("A row is very long or odd.")
-        if end:
+        if rows:
             yield rows, plain
     if rest:
         rest += b"\n"
@@ -89,6 +91,20 @@ def passed(
             raise Unfit("A row is odd.")
         _check_doubles(rest, doubles, delimiter)
         yield rest[:-1], is_plain(rest, delimiter, all_texts=all_texts)
+
+
+def _without_blank(rows: bytes, width: int) -> bytes:
+    """Return rows without lines that are none: among rows of one cell, else where it costs nothing.
+
+    COPY refuses a blank line where there are more columns; the only one's value it would be.
+    """
+    if (
+        rows.startswith(b"\n")
+        or rows.endswith(b"\n\n")
+        or (width == 1 and b"\n\n" in rows)  # takes a hundred times as long as to look for one
+    ):
+        return _BLANK_LINES.sub(b"", rows)
+    return rows
 
 
 def _is_kept(rows: bytes, kinds: tuple[Kind | None, ...], delimiter: str) -> bool:
@@ -156,6 +172,8 @@ def _pattern(kinds: tuple[Kind | None, ...], delimiter: str) -> re.Pattern[bytes
     """Return a pattern of many rows."""
     one = re.escape(delimiter)
     row = one.join(_cell(kind, one) for kind in kinds) + r"\r?\n"
+    if len(kinds) == 1:
+        row = r"(?!\r?\n)" + row  # a blank line is no row
     return re.compile(f"(?:{row})*".encode())
 
 

@@ -3,7 +3,8 @@
 A COPY that the server refuses is looked through in two steps. First each JSON
 text is checked here, which is cheap and gives the better reasons. What then is
 still refused (a trigger, a constraint, a number that numeric cannot hold) is
-found by halving: O(k log N) COPYs for k bad records among N. The line number
+found by halving: O(k log N) COPYs for k bad records among N. Rows that COPY
+takes as they are become records only where their block is refused. The line number
 in the server's message is no help: its text is translated, and a constraint's
 has none.
 """
@@ -21,7 +22,7 @@ import psycopg
 from psycopg import Connection
 
 from howdah import pg
-from howdah.loading.readers import Batch, Rows
+from howdah.loading.readers import BadRecord, Batch, Rows
 from howdah.loading.readers.encode import TooDeep, repair
 from howdah.loading.records import Unfit
 from howdah.loading.target import Load
@@ -114,7 +115,7 @@ def deliver(conn: Connection[Any], load: Load, parts: Iterable[Part]) -> Deliver
     deque(stream, maxlen=0)  # what was not read yet when the server, or we, refused
     if way.adapt(kept) and _refused(conn, way, kept, delivered) is None:
         return delivered
-    rows = [row for source, batch in kept for row in _sound_rows(source, batch, delivered)]
+    rows = [part for source, batch in kept for part in _parts(source, batch, delivered)]
     _halve(conn, way, rows, delivered)
     return delivered
 
@@ -156,6 +157,18 @@ def _reason(exc: psycopg.Error) -> str:
     return f"column {column[1]}: {message}" if column else message
 
 
+def _parts(source: str, batch: Batch, delivered: Delivered) -> Iterator[Sourced]:
+    """Yield blocks of rows that COPY may take as they are, and of others each record."""
+    if not isinstance(batch, Rows):
+        yield from _sound_rows(source, batch, delivered)
+        return
+    for part in batch.parts():
+        if isinstance(part, BadRecord):
+            delivered.rejects.append(_unread(source, part))
+        else:
+            yield source, part
+
+
 def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[Sourced]:
     """Yield each record that may be loadable as a batch of its own; reject the others."""
     if isinstance(batch, Rows):
@@ -163,10 +176,7 @@ def _sound_rows(source: str, batch: Batch, delivered: Delivered) -> Iterator[Sou
             if isinstance(piece, Batch):
                 yield from _sound_rows(source, piece, delivered)
             else:
-                number = piece.number
-                delivered.rejects.append(
-                    Reject(source, number, piece.place, piece.reason, piece.content)
-                )
+                delivered.rejects.append(_unread(source, piece))
         return
     texts = batch.texts
     for number, text in zip(batch.numbers, texts, strict=True):
@@ -201,13 +211,19 @@ def _halve(conn: Connection[Any], way: Way, rows: list[Sourced], delivered: Deli
     reason = _refused(conn, way, rows, delivered)
     if reason is None:
         return
-    if len(rows) == 1:
+    if len(rows) == 1 and isinstance(rows[0][1], Rows):
+        _halve(conn, way, list(_sound_rows(*rows[0], delivered)), delivered)
+    elif len(rows) == 1:
         source, batch = rows[0]
         delivered.rejects.append(_reject(source, batch.numbers[0], batch.texts[0], reason))
     else:
         middle = len(rows) // 2
         _halve(conn, way, rows[:middle], delivered)
         _halve(conn, way, rows[middle:], delivered)
+
+
+def _unread(source: str, bad: BadRecord) -> Reject:
+    return Reject(source, bad.number, bad.place, bad.reason, bad.content)
 
 
 def _reject(source: str, number: int, text: bytes, reason: str) -> Reject:

@@ -15,6 +15,7 @@ from psycopg import Connection, errors, sql
 
 from howdah import pg
 from howdah.errors import Refused
+from howdah.loading.cells import kinds_in
 from howdah.loading.columns import MARK, Column, column_name, columns_of, matched
 from howdah.loading.inference import Kind, join, kind_of_type, kinds_of, sql_type
 from howdah.loading.locking import in_short_locks
@@ -218,10 +219,11 @@ def _type(name: str) -> sql.SQL:
 def _kinds_in(batches: Sequence[Batch]) -> dict[str, Kind]:
     kinds: dict[str, Kind] = {}
     for batch in batches:
-        pieces = batch.pieces() if isinstance(batch, Rows) else iter([batch])
-        for piece in pieces:
-            if isinstance(piece, Batch):
-                kinds = kinds_of(_parsed(piece.texts), texts=piece.untyped, known=kinds)
+        if isinstance(batch, Rows):
+            for rows in batch.cells():
+                kinds = kinds_in(rows, batch.names, kinds)
+        else:
+            kinds = kinds_of(_parsed(batch.texts), texts=batch.untyped, known=kinds)
     return kinds
 
 

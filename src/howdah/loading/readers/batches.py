@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["BadRecord", "Batch", "Lines", "Rows"]
+__all__ = ["RECORD_LIMIT_BYTES", "SHOWN_BYTES", "BadRecord", "Batch", "Lines", "RowReader", "Rows"]
+
+RECORD_LIMIT_BYTES = 256 << 20
+"""How long a record may be: jsonb holds at most 256 MiB of strings, in bytes."""
+
+SHOWN_BYTES = 64 << 10
+"""How much is kept of a record that is too long, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,22 @@ class Lines(Batch):
         return known
 
 
+class RowReader(Protocol):
+    """Reads rows that are not passed on; what it is given is their text."""
+
+    def pieces(self, blocks: Iterator[bytes]) -> Iterator[Batch | BadRecord]:
+        """See `Rows.pieces`."""
+        ...
+
+    def cells(self, blocks: Iterator[bytes]) -> Iterator[list[list[str]]]:
+        """See `Rows.cells`."""
+        ...
+
+    def parts(self, blocks: Iterator[bytes]) -> Iterator[Rows | BadRecord]:
+        """See `Rows.parts`."""
+        ...
+
+
 class Rows(Batch):
     """Rows of a delimited text that COPY can take as they are, in its csv format.
 
@@ -113,7 +135,7 @@ class Rows(Batch):
         names: What the header calls the columns.
         delimiter: One ASCII character.
         blocks: The text, in UTF-8, its rows complete; read once and kept.
-        pieces: Reads the text as the reader does otherwise, where COPY refuses it.
+        how: Reads the text, where COPY refuses it.
         first: The number of the first row.
         size_bytes: How long the text is, in bytes.
     """
@@ -123,7 +145,7 @@ class Rows(Batch):
         names: Sequence[str],
         delimiter: str,
         blocks: Iterator[bytes],
-        pieces: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]],
+        how: RowReader,
         *,
         first: int,
         size_bytes: int,
@@ -131,7 +153,7 @@ class Rows(Batch):
         self.__dict__.update(
             names=names, delimiter=delimiter, first=first, repaired=0, _size_bytes=size_bytes
         )
-        self.__dict__.update(_blocks=blocks, _kept=[], _pieces=pieces)
+        self.__dict__.update(_blocks=blocks, _kept=[], _read_by=how)
 
     if TYPE_CHECKING:
         names: Sequence[str]
@@ -152,8 +174,19 @@ class Rows(Batch):
 
     def pieces(self) -> Iterator[Batch | BadRecord]:
         """Yield the records, as the reader reads them where it does not pass them on."""
-        read: Callable[[Iterator[bytes]], Iterator[Batch | BadRecord]] = self.__dict__["_pieces"]
-        return read(self.blocks())
+        return self._how().pieces(self.blocks())
+
+    def cells(self) -> Iterator[list[list[str]]]:
+        """Yield the cells of the rows that can be read, many rows at a time."""
+        return self._how().cells(self.blocks())
+
+    def parts(self) -> Iterator[Rows | BadRecord]:
+        """Yield the rows, a block of them at a time, and those that cannot be read."""
+        return self._how().parts(self.blocks())
+
+    def _how(self) -> RowReader:
+        how: RowReader = self.__dict__["_read_by"]
+        return how
 
     @property
     def size_bytes(self) -> int:

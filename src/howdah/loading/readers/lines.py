@@ -8,9 +8,8 @@ values stay the text that they are.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import BinaryIO
@@ -27,35 +26,20 @@ from howdah.loading.readers import (
     Rows,
     SplittingReader,
 )
+from howdah.loading.readers.batches import RECORD_LIMIT_BYTES, SHOWN_BYTES
 from howdah.loading.readers.characters import (
     encoding_of,
     is_wide,
     looks_like_text,
     to_utf8,
 )
-from howdah.loading.readers.encode import as_batches
-from howdah.loading.readers.layout import (
-    BLANK,
-    EXTRA_COLUMNS,
-    Layout,
-    csv_format,
-    delimiter_of,
-    is_table,
-    layout_of,
-    newline_of,
-    pattern_of,
-    split,
-)
+from howdah.loading.readers.delimited import attributes_of, rows_of, split_fast
+from howdah.loading.readers.layout import delimiter_of, is_table, layout_of, newline_of
 
 __all__ = ["CSV", "NDJSON", "RECORD_LIMIT_BYTES", "batches_of_lines", "blocks_of"]
 
-RECORD_LIMIT_BYTES = 256 << 20
-"""How long a record may be: jsonb holds at most 256 MiB of strings, in bytes."""
-
 # Larger ones leave the cache of the server's core (bench/load.py with other values here).
 _BLOCK_BYTES = 64 << 10
-_SHOWN_BYTES = 64 << 10  # of a record that is too long to keep
-_UNCLOSED = "A quote is opened and never closed."
 _MARK = b"\xef\xbb\xbf"
 _ASCII_OR_UTF_8 = ("utf-8", "ascii")
 _BINARY = (b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\x89PNG")
@@ -154,7 +138,7 @@ class CSV(SplittingReader):
             blocks, options = to_utf8(blocks, encoding), replace(options, encoding="utf-8")
         try:
             layout, head = layout_of(blocks, options)
-            yield from _rows(chain([head[layout.start :]], blocks), layout, 1)
+            yield from attributes_of(chain([head[layout.start :]], blocks), layout, 1)
         except UnicodeDecodeError as exc:
             yield BadRecord("end of the source", f"The text is not valid {encoding}: {exc.reason}.")
 
@@ -169,7 +153,7 @@ class CSV(SplittingReader):
         options = self._options
         if options.delimiter is None:
             options = self._known(text, options.encoding or encoding_of(text[:HEAD_BYTES]))
-        records, end = _split_fast(text, options, b"\n")
+        records, end = split_fast(text, options, b"\n")
         return Cut(end, len(records))
 
     def cut_rows(self, block: bytes | bytearray) -> Cut:
@@ -185,7 +169,7 @@ class CSV(SplittingReader):
         file.seek(0)
         layout, _ = layout_of(blocks_of(file), self._options)
         file.seek(offset)
-        yield from _rows(blocks_of(file, length), layout, first)
+        yield from attributes_of(blocks_of(file, length), layout, first)
 
     def _known(self, text: bytes, encoding: str) -> ReaderOptions:
         """Return the options with the delimiter and the encoding that a text has."""
@@ -195,17 +179,13 @@ class CSV(SplittingReader):
         return replace(self._options, delimiter=delimiter, encoding=known)
 
     def rows(self, file: BinaryIO, offset: int, length: int, first: int) -> Rows | None:
-        """See `SplittingReader.rows`: rows in UTF-8, of two columns and more.
-
-        A blank line is no record here, but a row of one column to COPY.
-        """
+        """See `SplittingReader.rows`: rows in UTF-8."""
         file.seek(0)
         layout, _ = layout_of(blocks_of(file), self._options)
         options = layout.options
         as_copy_reads_it = (
             layout.encoding in _ASCII_OR_UTF_8
             and layout.newline == b"\n"
-            and len(layout.names) > 1
             and options.quote in (None, '"')
             and options.escape is options.null is None
             and options.delimiter is not None
@@ -214,14 +194,7 @@ class CSV(SplittingReader):
         if not as_copy_reads_it:
             return None
         file.seek(offset)
-        return Rows(
-            layout.names,
-            options.delimiter or "",
-            blocks_of(file, length),
-            lambda blocks: as_batches(_rows(blocks, layout, first), first=first, untyped=True),
-            first=first,
-            size_bytes=length,
-        )
+        return rows_of(layout, blocks_of(file, length), first, length)
 
 
 def blocks_of(file: BinaryIO, length: int | None = None) -> Iterator[bytes]:
@@ -281,113 +254,8 @@ def batches_of_lines(
         size += len(rest) - end
         if size > limit_bytes:
             reason = f"The line is longer than {limit_bytes} bytes, the most that jsonb can hold."
-            content = b"".join(pieces[: 1 + _SHOWN_BYTES // _BLOCK_BYTES])[:_SHOWN_BYTES]
+            content = b"".join(pieces[: 1 + SHOWN_BYTES // _BLOCK_BYTES])[:SHOWN_BYTES]
             yield BadRecord(f"line {number}", reason, content, number)
             number, pieces, size, skipping = number + 1, [], 0, True
     if data := b"".join(pieces):
         yield Lines(number, data)
-
-
-# ---- CSV
-
-
-def _records(blocks: Iterable[bytes], layout: Layout) -> Iterator[list[bytes] | BadRecord]:
-    """Yield the records of blocks; what an unclosed quote would swallow is read line by line."""
-    pieces: list[bytes] = []
-    size = wanted = 0
-    skipping = False
-    for block in blocks:
-        if skipping:
-            _, end_of_line, block = block.partition(layout.newline)  # noqa: PLW2901
-            skipping = not end_of_line
-        pieces.append(block)
-        size += len(block)
-        if size < wanted:
-            continue
-        data = b"".join(pieces)
-        pieces.clear()
-        records, end = _split_fast(data, layout.options, layout.newline)
-        yield records
-        rest = data[end:]
-        if len(rest) > RECORD_LIMIT_BYTES:
-            line, end_of_line, rest = rest.partition(layout.newline)
-            yield BadRecord("", _UNCLOSED, line[:_SHOWN_BYTES])
-            skipping = not end_of_line
-        # Twice what is left: a long record is not scanned again for each block.
-        wanted = min(2 * len(rest), RECORD_LIMIT_BYTES + 1)
-        pieces, size = [rest], len(rest)
-    rest = b"".join(pieces)
-    while rest:
-        records, end = _split_fast(rest + layout.newline, layout.options, layout.newline)
-        yield records
-        if rest := rest[end:]:
-            line, _, rest = rest.partition(layout.newline)
-            yield BadRecord("", _UNCLOSED, line)
-
-
-def _split_fast(data: bytes, options: ReaderOptions, newline: bytes) -> tuple[list[bytes], int]:
-    if _may_hide_newlines(data, options):
-        return split(data, pattern_of(options, newline))
-    end = data.rfind(newline) + 1
-    records = data[:end].split(newline)[:-1]
-    if any(blank in records for blank in BLANK):
-        records = [record for record in records if record not in BLANK]
-    return records, end
-
-
-def _may_hide_newlines(data: bytes, options: ReaderOptions) -> bool:
-    if options.quote is None and options.escape is None:
-        return b'"' in data
-    marks = {'"' if options.quote is None else options.quote, options.escape}
-    return any(mark and mark.encode(options.encoding or "utf-8") in data for mark in marks)
-
-
-def _rows(blocks: Iterable[bytes], layout: Layout, first: int) -> Iterator[Item]:
-    number = first
-    for found in _records(blocks, layout):
-        if isinstance(found, BadRecord):
-            yield replace(found, place=f"record {number}", number=number)
-            number += 1
-            continue
-        try:
-            yield from _attributes(_cells(found, layout), layout)
-        except ValueError:
-            # One of them is bad: one by one, to find out which.
-            for place, record in enumerate(found, number):
-                yield from _row(record, layout, place)
-        number += len(found)
-
-
-def _cells(records: Sequence[bytes], layout: Layout) -> list[list[str]]:
-    """Return the cells of records; raises ValueError where one of them is bad."""
-    csv.field_size_limit(RECORD_LIMIT_BYTES)  # the default is 128 KiB
-    if any(b"\0" in record for record in records):
-        raise ValueError("The row holds a NUL byte, which PostgreSQL cannot store.")
-    texts = [record.decode(layout.encoding) for record in records]
-    try:
-        rows = list(csv.reader(texts, **csv_format(layout.options)))
-    except csv.Error as exc:
-        raise ValueError(f"The row is not well-formed CSV: {exc}.") from exc
-    if len(rows) != len(records):
-        raise ValueError(_UNCLOSED)
-    return rows
-
-
-def _row(record: bytes, layout: Layout, number: int) -> Iterator[Item]:
-    try:
-        yield from _attributes(_cells([record], layout), layout)
-    except UnicodeDecodeError as exc:
-        reason = f"The row is not valid {layout.encoding}: byte {exc.object[exc.start]:#x}."
-        yield BadRecord(f"record {number}", reason, record, number)
-    except ValueError as exc:
-        yield BadRecord(f"record {number}", str(exc), record, number)
-
-
-def _attributes(rows: Iterable[Sequence[str]], layout: Layout) -> Iterator[Item]:
-    names, width, null = layout.names, len(layout.names), layout.options.null
-    for cells in rows:
-        row = cells if null is None else [None if cell == null else cell for cell in cells]
-        attributes: dict[str, object] = dict(zip(names, row, strict=False))
-        if len(row) > width:
-            attributes[EXTRA_COLUMNS] = row[width:]
-        yield attributes
