@@ -63,6 +63,14 @@ def test_query_that_says_which_object_is_kept_as_a_digest():
     assert "secret" not in public_name("https://b.org/x/a.csv?key=secret")
 
 
+def test_a_source_is_shown_without_what_its_path_may_hold():
+    with serving(files={"/a.csv": CSV}) as web:
+        [file] = find([f"{web.url}/a.csv?sig={SECRET}"])
+
+    assert SECRET in file.path
+    assert SECRET not in repr(file) + repr([file])
+
+
 def test_file_at_a_url_is_loaded_once_and_anew_when_it_changes(dsn, ask):
     pdf = (DOCUMENTS / "test.pdf").read_bytes()
     with serving(files={"/a.csv": CSV, "/b/test.pdf": pdf}) as web:

@@ -12,7 +12,8 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from howdah.errors import UsageError
@@ -39,9 +40,8 @@ Source: https://www.postgresql.org/docs/current/btree.html
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file to load.
+class SourceFile(NamedTuple):
+    """A file to load: a tuple, since there are thousands, each made once and pickled twice.
 
     Attributes:
         path: Where to open it; `-` is standard input; a URL may hold secrets.
@@ -50,7 +50,7 @@ class SourceFile:
         fingerprint: Changes when the file changes; "" for a stream, which has no identity.
     """
 
-    path: str = field(repr=False)
+    path: str
     name: str
     size_bytes: int
     fingerprint: str
@@ -59,6 +59,10 @@ class SourceFile:
     def is_stream(self) -> bool:
         """Whether it can be read only once: standard input, a pipe, a URL without identity."""
         return not self.fingerprint
+
+    def __repr__(self) -> str:
+        """Return it without the path."""
+        return f"SourceFile({self.name!r}, {self.size_bytes}, {self.fingerprint!r})"
 
 
 def find(
@@ -139,7 +143,8 @@ def _source_file(path: str, how: str) -> SourceFile:
     name = source_name(path)
     if not stat.S_ISREG(facts.st_mode):
         return SourceFile(path, name, 0, "")
-    return SourceFile(path, name, facts.st_size, f"{fingerprint(facts)} {how}".rstrip())
+    mark = fingerprint(facts)
+    return SourceFile(path, name, facts.st_size, f"{mark} {how}" if how else mark)
 
 
 def _expand(path: str) -> Iterator[str]:
@@ -164,7 +169,7 @@ def _expand(path: str) -> Iterator[str]:
 def _files_below(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
-            entries = sorted((one for one in found if one.name[0] != "."), key=lambda one: one.name)
+            entries = sorted((one for one in found if one.name[0] != "."), key=attrgetter("name"))
     except OSError as exc:
         raise UsageError(
             f"The folder {exc.filename!r} cannot be read: {exc.strerror}.",
