@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from howdah.loading.chunks import cut
 from howdah.loading.near import handed_over, near_folder, open_chunk, open_to_cut
 from howdah.loading.opening import open_file, splitter_of
 from howdah.loading.sources import find
+from tests.loading.test_faults import wait_until
 from tests.loading.web import serving
 
 LINE = '{},"a\nquoted, field",{}\r\n'
@@ -76,3 +79,38 @@ def test_folder_is_made_for_objects_that_can_be_split_and_removed_with_what_is_l
         kept = [kept for *_, kept in chunks(f"{web.url}/large.csv", folder)]
         assert all(Path(path).parent == Path(folder) for path in kept)
     assert not Path(folder).exists()
+
+
+def test_killed_load_leaves_chunks_that_the_next_one_removes(
+    howdah, ask, web, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    arguments = ("load", f"{web.url}/large.csv", "--table", "t", "--workers", "2")
+    ask("CREATE TABLE t (id int, text text, pad text)")
+    with psycopg.connect(howdah.dsn) as other:
+        other.execute("LOCK TABLE t IN SHARE MODE")
+        loading = howdah.start(*arguments)
+        wait_until(lambda: list(tmp_path.glob("howdah-load-*/*")))
+        loading.kill()
+        loading.wait()
+        wait_until(lambda: ask("SELECT count(*) FROM pg_locks WHERE NOT granted") == [0])
+    assert list(tmp_path.glob("howdah-load-*/*"))
+    left = {path.name for path in tmp_path.iterdir()}
+    kept = {path.name for path in tmp_path.glob("howdah-load-*")}
+
+    done = howdah(*arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert ask("SELECT count(*), count(DISTINCT id) FROM t") == [(60_000, 60_000)]
+    assert {path.name for path in tmp_path.iterdir()} == left - kept
+
+
+def test_object_is_loaded_where_no_folder_can_be_made(web, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+
+    with near_folder(find([f"{web.url}/large.csv"])) as folder:
+        kept = [kept for *_, kept in chunks(f"{web.url}/large.csv", folder)]
+
+    assert set(kept) == {""}
+    assert list(tmp_path.iterdir()) == []

@@ -101,4 +101,6 @@ def _exit(code: int) -> NoReturn:
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
+    if "multiprocessing.forkserver" in sys.modules:
+        sys.exit(code)  # it has a socket in the folder for temporary files, which Python removes
     os._exit(code)

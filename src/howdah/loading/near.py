@@ -11,14 +11,15 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import mkstemp
 from typing import TYPE_CHECKING
 
 from howdah.loading.chunks import BLOCK_BYTES, CHUNK_BYTES, Chunk
 from howdah.loading.opening import open_file
 from howdah.loading.sources import SourceFile
+from howdah.loading.temporary import temporary_folder
 from howdah.loading.urls import is_url
 
 if TYPE_CHECKING:
@@ -29,12 +30,16 @@ __all__ = ["discard", "handed_over", "near_folder", "open_chunk", "open_to_cut"]
 
 @contextmanager
 def near_folder(files: Iterable[SourceFile]) -> Generator[str]:
-    """Make a folder for chunks until the end of the block; "" where no object can be split."""
-    if any(is_url(file.path) and file.size_bytes > CHUNK_BYTES for file in files):
-        with TemporaryDirectory(prefix="howdah-", ignore_cleanup_errors=True) as folder:
-            yield folder
-    else:
-        yield ""
+    """Make a folder for chunks until the end of the block.
+
+    Yields "" where no object can be split, or no folder can be made.
+    """
+    folder = ""
+    with ExitStack() as stack:
+        if any(is_url(file.path) and file.size_bytes > CHUNK_BYTES for file in files):
+            with suppress(OSError):
+                folder = stack.enter_context(temporary_folder())
+        yield folder
 
 
 def open_to_cut(path: str, folder: str) -> io.BufferedReader:
@@ -44,7 +49,7 @@ def open_to_cut(path: str, folder: str) -> io.BufferedReader:
         OSError: It cannot be opened.
     """
     file = open_file(path)
-    return _Keeping(file, folder) if is_url(path) else file
+    return _Keeping(file, folder) if folder and is_url(path) else file
 
 
 def handed_over(file: io.BufferedReader) -> str:

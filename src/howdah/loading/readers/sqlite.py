@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from howdah.loading.readers import Head, Item, Match, Reader, UnreadableSource
 from howdah.loading.readers.layout import column_names
+from howdah.loading.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,7 +68,7 @@ def _path(file: BinaryIO) -> Generator[Path]:
     if known:
         yield path
         return
-    with TemporaryDirectory(prefix="howdah-") as folder:
+    with temporary_folder() as folder:
         path = Path(folder, "database")
         with path.open("wb") as copy:
             shutil.copyfileobj(file, copy, 1 << 20)
