@@ -109,6 +109,12 @@ def test_member_that_comes_twice_is_two_sources():
     assert [name for name, _ in opened(content)] == ["/in/file!/a", "/in/file!/a (2)"]
 
 
+def test_member_that_is_called_as_a_second_one_is_still_a_source():
+    content = tarred(a=CSV)[:1024] + tarred(**{"a (2)": CSV})[:1024] + tarred(a=CSV)
+
+    assert len({name for name, _ in opened(content)}) == 3
+
+
 def test_damaged_archives_are_reasons():
     good = zipped(**{"a.csv": CSV * 1000, "b.csv": CSV})
     damaged = bytearray(good)

@@ -74,13 +74,14 @@ def show(
 ) -> None:
     """Show one reject: where it stands, why it is one, and its bytes."""
     from howdah.loading import kept_reject
+    from howdah.loading.report import one_line
 
     reject = kept_reject(options.chosen(dsn, settings, alias).conninfo, number)
     if as_json:
         click.echo(json.dumps(_as_dict(reject)))
         return
     for name in ("id", "table", "source", "place", "reason", "loaded_at"):
-        click.echo(f"{name:<10} {getattr(reject, name)}")
+        click.echo(f"{name:<10} " + one_line(f"{getattr(reject, name)}"))
     if reject.content is not None:
         for line in content_lines(reject.content):
             click.echo(line)
@@ -177,21 +178,26 @@ def group_lines(groups: list[RejectGroup]) -> list[str]:
     """Return groups of rejects as lines, the newest first."""
     if not groups:
         return ["no rejects"]
+    from howdah.loading.report import one_line
+
     return [
-        f"{g.rejects:>7,}  {g.loaded_at}  {g.table}  {g.source}: {g.reason} (last id {g.latest_id})"
+        f"{g.rejects:>7,}  {g.loaded_at}  {g.table}  "
+        + one_line(f"{g.source}: {g.reason} (last id {g.latest_id})")
         for g in groups
     ]
 
 
 def retry_lines(report: RetryReport) -> list[str]:
     """Return what a retry has done as lines."""
+    from howdah.loading.report import one_line
+
     lines = [f"loaded {_count(report.records, 'rejected record')}"]
     if report.sources:
         found = _count(report.rejects, "reject")
         lines.append(f"loaded {_count(report.sources, 'file')} again as a whole: {found}")
     if report.refused:
         lines.append(f"{_count(len(report.refused), 'reject')} left as before:")
-        lines += [f"  {refusal.id}: {refusal.reason}" for refusal in report.refused]
+        lines += [one_line(f"  {refusal.id}: {refusal.reason}") for refusal in report.refused]
     return lines
 
 

@@ -74,6 +74,8 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
         report: What the load has done.
         rejects: Some of its rejects, to be shown.
     """
+    from howdah.loading.report import one_line
+
     what = f"{_count(report.records, 'record')} from {_count(report.sources, 'source')}"
     rate = f"{report.records_per_second:,.0f} records/s, {_size(report.bytes)} read"
     lines = [f"{what} into {report.table} in {report.seconds:,.1f} s ({rate})"]
@@ -90,7 +92,7 @@ def report_lines(report: LoadReport, rejects: list[Reject]) -> list[str]:
         )
     if report.rejects:
         lines.append(f"{_count(report.rejects, 'reject')}, kept in howdah.rejects:")
-        lines += [f"  {_tail(r.source)}, {r.place}: {r.reason}" for r in rejects]
+        lines += [one_line(f"  {_tail(r.source)}, {r.place}: {r.reason}") for r in rejects]
         if report.rejects > len(rejects):
             lines.append(f"  and {report.rejects - len(rejects):,} more")
     return lines

@@ -34,7 +34,7 @@ from howdah.loading.rejectstore import Chosen, KeptReject, chosen_rejects
 from howdah.loading.report import Event
 from howdah.loading.run import load
 from howdah.loading.session import Session
-from howdah.loading.sources import MEMBER_SEPARATOR, source_name
+from howdah.loading.sources import path_of, source_name
 from howdah.loading.target import Load, Target, prepare
 from howdah.loading.told import retold
 from howdah.loading.urls import is_url
@@ -225,12 +225,13 @@ def _forget(
     """Mark sources as ones to be loaded again; return their files by how to load them."""
     paths: dict[_How, set[str]] = {}
     for reject in whole:
-        path = reject.source.partition(MEMBER_SEPARATOR)[0]
+        path = path_of(reject.source)
         table = _table(conn, reject.target)
-        if table is None or not (os.path.isfile(path) or is_url(path)) or source_name(path) != path:
+        if table is None or not (os.path.isfile(path) or is_url(path)):
             refused.append(Refusal(reject.id, f"there is no file {path!r} to load again"))
             continue
-        conn.execute(_LOAD_AGAIN, {"target": reject.target, "names": [reject.source, path]})
+        names = [reject.source, source_name(path)]
+        conn.execute(_LOAD_AGAIN, {"target": reject.target, "names": names})
         how = table.identifier.as_string(conn), *retold(reject.options)
         paths.setdefault(how, set()).add(path)
     return paths

@@ -340,12 +340,14 @@ def _tar_members(stream: _Stream) -> Iterator[Opened | Unopened]:
 
 def _member(archive: _Stream, path: str, names: Counter[str]) -> _Stream:
     archive.budget.take_member()
-    names[path] += 1
-    # A tar file may hold a path twice; each is a source.
-    unique = path if names[path] == 1 else f"{path} ({names[path]})"
+    unique = path
+    while names[unique]:  # a tar file may hold a path twice; each is a source
+        names[path] += 1
+        unique = f"{path} ({names[path]})"
+    names[unique] = 1
     return replace(
         archive,
-        name=source_name(f"{archive.name}{MEMBER_SEPARATOR}{unique}"),
+        name=source_name(unique, archive.name + MEMBER_SEPARATOR),
         hint=path.rpartition("/")[2],
         depth=archive.depth + 1,
         package=None,

@@ -24,7 +24,8 @@ from howdah.loading.opening import Opened, open_file, open_sources
 from howdah.loading.pieces import Failure, read_pieces
 from howdah.loading.readers import BadRecord, Batch, Item, ReaderOptions, SplittingReader
 from howdah.loading.rejectstore import Chosen, KeptReject, chosen_rejects
-from howdah.loading.sources import MEMBER_SEPARATOR
+from howdah.loading.report import one_line
+from howdah.loading.sources import path_of, source_name
 from howdah.loading.told import retold
 
 __all__ = [
@@ -79,12 +80,12 @@ def header_of(source: str, options: ReaderOptions) -> Header | None:
         source: Its name.
         options: What its reader was told.
     """
-    path = source.partition(MEMBER_SEPARATOR)[0]
+    path = path_of(source)
     if not os.path.isfile(path):
         return None
     try:
         with open_file(path) as file:
-            for opened in open_sources(file, path, options):
+            for opened in open_sources(file, source_name(path), options):
                 if isinstance(opened, Opened) and opened.name == source:
                     return _header_in(opened)
     except (OSError, ValueError):
@@ -172,8 +173,8 @@ def record_lines(rejects: Sequence[KeptReject]) -> Iterator[bytes]:
 
 def _write(path: Path, header: bytes, lines: Iterable[bytes], rejects: Iterable[KeptReject]) -> str:
     _create(path, header + b"".join(line + b"\n" for line in lines))
-    ids = (f"{r.id}\t{r.source}, {r.place}: {r.reason}\n" for r in rejects)
-    _create(Path(f"{path}.ids"), "".join(ids).encode())
+    ids = (f"{r.id}\t" + one_line(f"{r.source}, {r.place}: {r.reason}") for r in rejects)
+    _create(Path(f"{path}.ids"), "".join(f"{line}\n" for line in ids).encode())
     return str(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,7 +13,10 @@ __all__ = [
     "Outcome",
     "Planned",
     "Waiting",
+    "one_line",
 ]
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +151,8 @@ class LoadReport:
     bytes: int
     seconds: float
     records_per_second: float
+
+
+def one_line(text: str) -> str:
+    r"""Return a name or a reason as a line that moves no cursor: its controls as \x1b, \n, ..."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)

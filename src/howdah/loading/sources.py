@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
@@ -27,6 +28,7 @@ __all__ = [
     "current_fingerprint",
     "find",
     "fingerprint",
+    "path_of",
     "source_name",
 ]
 
@@ -38,6 +40,9 @@ _NAME_BYTES = 2000
 
 Source: https://www.postgresql.org/docs/current/btree.html
 """
+
+_WRITTEN_BYTE = re.compile(r"\\x([0-9a-f]{2})")
+"""What `source_name` writes for a byte that is no UTF-8."""
 
 
 class SourceFile(NamedTuple):
@@ -71,7 +76,8 @@ def find(
     """Return the files that paths, folders and glob patterns name, each once, in their order.
 
     In folders, files and folders whose name starts with a dot are left out, and
-    what is no regular file. Links to files are followed, links to folders are not.
+    what is no regular file. Links to files are followed, links to folders are not,
+    and those that lead to nothing are left out.
 
     Args:
         paths: Files, folders, patterns with `*`, `?`, `[...]` or `**`, URLs, or `-`.
@@ -86,15 +92,15 @@ def find(
     for named in paths:
         path = os.fspath(named)
         if is_url(path) and scheme_of(path) != "file":
-            for there in remote.listing(path):
-                file = _remote_file(there, how)
+            for listed in remote.listing(path):
+                file = _remote_file(listed, how)
                 found.setdefault(file.name, file)
             continue
         for local in _expand(_local(path)):
             if local == STANDARD_INPUT:
                 found[local] = SourceFile(local, stream_name, 0, "")
-            elif local not in found:
-                found[local] = _source_file(local, how)
+            elif local not in found and (there := _source_file(local, how)):
+                found[local] = there
     return list(found.values())
 
 
@@ -111,22 +117,47 @@ def current_fingerprint(path: str) -> str:
     return remote.current_fingerprint(path) if is_url(path) else fingerprint(os.stat(path))
 
 
-def source_name(text: str) -> str:
-    r"""Return a name that PostgreSQL can store and index for any path.
+def source_name(text: str, within: str = "") -> str:
+    r"""Return a name that PostgreSQL can store and index for any path, and for no two the same.
 
-    Bytes that are not UTF-8 are written as `\xNN`; what is longer than 2,000
-    bytes is cut and ends in a digest of the whole.
+    Bytes that are not UTF-8 are written as `\xNN`, and so is a backslash where it would look
+    like one; what is longer than 2,000 bytes is cut and ends in a digest of the whole.
+
+    Args:
+        text: The path.
+        within: The name, made so before, of the archive that it is in, and the separator.
     """
-    if text.isascii() and len(text) <= _NAME_BYTES and "\0" not in text:
-        return text
-    encoded = os.fsencode(text)
-    name = encoded.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    plain = within + text
+    if plain.isascii() and len(plain) <= _NAME_BYTES and "\\" not in text and "\0" not in text:
+        return plain
+    escaped = os.fsencode(_WRITTEN_BYTE.sub(r"\\x5cx\1", text))
+    name = within + escaped.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    encoded = name.encode()
     if len(encoded) <= _NAME_BYTES:
         return name
     import hashlib  # 5 ms, and seldom needed
 
     digest = hashlib.sha256(encoded).hexdigest()
     return f"{encoded[: _NAME_BYTES - 70].decode('utf-8', 'ignore')}... {digest}"
+
+
+def path_of(name: str) -> str:
+    """Return the path or the URL of the file that a source is, or is a member of.
+
+    Args:
+        name: The source's name, not cut.
+    """
+    if is_url(name):
+        return name.partition(MEMBER_SEPARATOR)[0]
+    path = os.fsdecode(
+        b"".join(
+            bytes.fromhex(part) if number % 2 else part.encode()
+            for number, part in enumerate(_WRITTEN_BYTE.split(name))
+        )
+    )
+    # A folder's name may end in "!", too; below a file there is no folder.
+    ends = (at.start() for at in re.finditer(re.escape(MEMBER_SEPARATOR), path))
+    return next((path[:end] for end in ends if os.path.isfile(path[:end])), path)
 
 
 def _local(path: str) -> str:
@@ -138,9 +169,15 @@ def _remote_file(found: remote.RemoteObject, how: str) -> SourceFile:
     return SourceFile(found.url, source_name(found.name), found.size_bytes, marked)
 
 
-def _source_file(path: str, how: str) -> SourceFile:
-    facts = os.stat(path)
+def _source_file(path: str, how: str) -> SourceFile | None:
+    """Return a file to load; None: it is gone."""
     name = source_name(path)
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:  # it will be a reject
+        return SourceFile(path, name, 0, f"{exc.strerror} {how}".rstrip())
     if not stat.S_ISREG(facts.st_mode):
         return SourceFile(path, name, 0, "")
     mark = fingerprint(facts)
@@ -176,7 +213,14 @@ def _files_below(folder: str) -> Iterator[str]:
             next_step="Make it readable, or name the files to load.",
         ) from exc
     # What an entry is, the folder says itself: no system call for each file.
-    yield from (entry.path for entry in entries if entry.is_file())
+    yield from (entry.path for entry in entries if _is_file(entry))
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _files_below(entry.path)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle, or to where we may not look: a reject says so
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 
 import howdah
-from howdah.loading import Chosen, retry_rejects
+from howdah.loading import Chosen, export_rejects, retry_rejects
 from tests.loading.records import write_ndjson
 
 
@@ -138,3 +139,23 @@ def test_rejects_of_an_earlier_ledger_are_shown_and_retried(howdah_command, ask,
     assert shown.returncode == 0, shown.stderr
     assert retried.returncode == 3, retried.stderr
     assert "invalid JSON" in retried.stdout
+
+
+@pytest.mark.parametrize("name", [b"a\nb.ndjson", b"\x1b[31m\xe9.ndjson", b"\\xe9.ndjson"])
+def test_rejects_of_a_source_of_any_name_are_mended(dsn, ask, tmp_path, name):
+    folder = tmp_path / "now!"  # ends as the name of an archive does before its members
+    folder.mkdir()
+    path = folder / os.fsdecode(name)
+    path.write_text('{"n": 1}\n{"n": 2\n')
+    (folder / os.fsdecode(b"empty" + name)).touch()
+    howdah.load([folder], dsn=dsn)
+    export_rejects(dsn, tmp_path / "out")
+    mended = tmp_path / "out" / "records.ndjson"
+    mended.write_text('{"n": 2}\n')
+    (folder / os.fsdecode(b"empty" + name)).write_text('{"n": 3}\n')
+
+    retry_rejects(dsn, mended=mended)
+    retry_rejects(dsn)
+
+    assert ask("SELECT (attributes->>'n')::int FROM documents ORDER BY 1") == [1, 2, 3]
+    assert ask("SELECT count(*) FROM howdah.rejects") == [0]
