@@ -6,6 +6,7 @@ proof of health: only of these points.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
@@ -14,12 +15,13 @@ from psycopg import Connection
 
 from howdah.connections.limit import facts, plan_limit
 from howdah.connections.usage import Usage, usage
+from howdah.loading.leftovers import dropped_indexes, tables_aside
 from howdah.server.drift import drifts
 from howdah.server.settings import Setting, in_bytes, settings
 
 __all__ = ["AREAS", "Finding", "findings", "migration_findings"]
 
-Area = Literal["connections", "memory", "configuration", "WAL", "migrations"]
+Area = Literal["connections", "memory", "configuration", "WAL", "loads", "migrations"]
 
 _TIGHT = 0.8
 _STUCK_S = 60.0
@@ -42,6 +44,8 @@ AREAS: dict[str, Area] = {
     "wal.archive-fails": "WAL",
     "wal.idle-slot": "WAL",
     "wal.small": "WAL",
+    "loads.dropped-indexes": "loads",
+    "loads.table-aside": "loads",
     "migrations.ahead": "migrations",
     "migrations.conflict": "migrations",
     "migrations.invalid-index": "migrations",
@@ -84,6 +88,7 @@ def findings(conn: Connection[Any]) -> list[Finding]:
         *_memory(conn, values),
         *_configuration(conn, values),
         *_wal(conn, values),
+        *_loads(conn),
         *_migrations(conn),
     ]
 
@@ -177,6 +182,18 @@ def _wal(conn: Connection[Any], values: dict[str, Setting]) -> list[Finding]:
         text = f"max_wal_size is {values['max_wal_size'].shown}: loads checkpoint all the time"
         mend = "howdah config set max_wal_size 4GB"
         result.append(_finding("wal.small", text, mend))
+    return result
+
+
+def _loads(conn: Connection[Any]) -> list[Finding]:
+    result = []
+    for each in dropped_indexes(conn):
+        text = f"a killed load has left {each.count} of the indexes of {each.table} dropped"
+        mend = f"howdah load --restore-indexes --table {shlex.quote(each.table)}"
+        result.append(_finding("loads.dropped-indexes", text, mend))
+    for aside in tables_aside(conn):
+        text = f"a killed load has left the table {aside.name}, {aside.size_bytes >> 20:,} MiB"
+        result.append(_finding("loads.table-aside", text, f"DROP TABLE {aside.name};"))
     return result
 
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from howdah.doctor import AREAS
+from tests.loading.records import write_ndjson
+from tests.loading.test_faults import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -42,6 +45,52 @@ def test_invalid_index_is_found(howdah, ask, dsn):
 
     mends = [each["mend"] for each in found if each["id"] == "migrations.invalid-index"]
     assert mends == ["REINDEX INDEX CONCURRENTLY public.broken;"]
+
+
+def left_by_loads(howdah):
+    found = json.loads(howdah("doctor", "--json").stdout)
+    return [(each["id"], each["mend"]) for each in found if each["area"] == "loads"]
+
+
+def test_table_aside_is_found_when_its_load_was_killed_and_not_before(howdah, ask, dsn, tmp_path):
+    name = "Prices of a table whose name is longer than what is left of it"
+    ask(f'CREATE TABLE "{name}" (n int, pad text, word text)')
+    path = write_ndjson(tmp_path / "a.ndjson", 10)
+    following = f'"{name[:57]}__next"'
+    with psycopg.connect(dsn) as other:
+        # It has made the table, and can put it in place only when this ends.
+        other.execute(f'LOCK TABLE "{name}" IN ACCESS SHARE MODE')
+        loading = howdah.start("load", path, "--table", f'"{name}"', "--replace")
+        wait_until(lambda: ask("SELECT to_regclass(%s) IS NOT NULL", following)[0])
+        assert left_by_loads(howdah) == []
+        loading.kill()
+        loading.communicate()
+    wait_until(lambda: ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0])
+
+    assert left_by_loads(howdah) == [("loads.table-aside", f"DROP TABLE public.{following};")]
+
+    assert howdah("load", path, "--table", f'"{name}"', "--replace").returncode == 0
+    assert left_by_loads(howdah) == []
+
+
+def test_dropped_indexes_are_found_when_no_load_needs_them_dropped(howdah, ask, dsn, tmp_path):
+    ask('CREATE SCHEMA "S"; CREATE TABLE "S".t (n int, pad text); CREATE INDEX i ON "S".t (pad)')
+    path = write_ndjson(tmp_path / "a.ndjson", 10)
+    assert howdah("load", path, "--table", '"S".t').returncode in (0, 3)
+    ask("INSERT INTO howdah.indexes (target, schema, name, definition, tablespace, statistics) "
+        "SELECT '\"S\".t', 'S', 'i', pg_get_indexdef('\"S\".i'::regclass), '', '{}'")  # fmt: skip
+    ask('DROP INDEX "S".i')
+    with psycopg.connect(dsn) as other:
+        [oid] = ask("SELECT '\"S\".t'::regclass::oid")
+        lock = "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+        other.execute(lock, [f"howdah: indexes of {oid}"])
+        assert left_by_loads(howdah) == []
+
+    [(found, mend)] = left_by_loads(howdah)
+
+    assert found == "loads.dropped-indexes"
+    assert howdah(*shlex.split(mend)[1:]).stdout.startswith("built ")
+    assert left_by_loads(howdah) == []
 
 
 def of_project(project, *arguments):

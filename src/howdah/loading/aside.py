@@ -27,6 +27,7 @@ from howdah.loading.asidelock import writers
 from howdah.loading.target import Target
 
 __all__ = [
+    "MARK",
     "Index",
     "Sequence",
     "beside",
@@ -37,7 +38,8 @@ __all__ = [
     "temporary",
 ]
 
-_MARK = "made by howdah load --replace, which drops it again"
+MARK = "made by howdah load --replace, which drops it again"
+"""The comment of a table that a load has made beside another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _made(conn: Connection[Any], target: Target) -> Target:
         names = {"next": following.identifier, "table": target.identifier}
         conn.execute(sql.SQL(_DROP).format(**names))
         conn.execute(sql.SQL(_CREATE).format(**names))
-        conn.execute(sql.SQL(_COMMENT).format(**names, mark=_MARK))
+        conn.execute(sql.SQL(_COMMENT).format(**names, mark=MARK))
         following = replace(following, oid=_value(conn, _OID, [qualified]))
         for number, index in enumerate(indexes(conn, target)):
             if index.refuses:
@@ -162,7 +164,7 @@ _IS_FOREIGN = "SELECT relkind = 'f' FROM pg_catalog.pg_class WHERE oid = %s"
 def _refuse_of_others(conn: Connection[Any], target: Target, following: Target) -> None:
     """Refuse to drop what is there by that name, unless a load has left it that is dead."""
     qualified = following.identifier.as_string(conn)
-    there = conn.execute(_LEFT, [_MARK, qualified]).fetchone()
+    there = conn.execute(_LEFT, [MARK, qualified]).fetchone()
     if there is None:
         return
     oid, is_ours = there
