@@ -213,8 +213,10 @@ def explained(doing: str) -> Generator[None]:
 
 
 def _one_line(exc: BaseException) -> str:
-    """Return the message of an error of psycopg without its line breaks and final full stop."""
-    return " ".join(str(exc).split()).rstrip(".")
+    """Return what an error of psycopg says, on one line without the statement and a full stop."""
+    diag = exc.diag if isinstance(exc, psycopg.Error) else None
+    said = (diag.message_primary, diag.message_detail) if diag else ()
+    return " ".join((" ".join(filter(None, said)) or str(exc)).split()).rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)

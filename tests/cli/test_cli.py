@@ -104,6 +104,21 @@ def test_rejects_are_shown_and_are_exit_code_3(howdah: Howdah, tmp_path):
     assert "record 2: invalid JSON at character 1" in done.stdout
 
 
+def test_names_are_shown_by_terminals_of_any_encoding_and_obeyed_by_none(
+    howdah: Howdah, tmp_path, monkeypatch
+):
+    (tmp_path / "ä😀\x1b[2J\n.ndjson").write_text("{bad}\n")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+
+    loaded = howdah("load", tmp_path, encoding="latin-1")
+    listed = howdah("rejects", "list", encoding="latin-1")
+
+    assert (loaded.returncode, listed.returncode) == (3, 0)
+    assert loaded.stdout.count("\n") == 3
+    for done in (loaded, listed):
+        assert r"/ä\U0001f600\x1b[2J\n.ndjson" in done.stdout
+
+
 def test_standard_input_is_loaded_under_its_name(howdah: Howdah, ask):
     for text in ('{"n": 1}\n', '{"n": 2}\n'):
         done = howdah("load", "-", "--name", "today", input=text)

@@ -115,6 +115,25 @@ def test_role_that_may_not_create_is_told_so(dsn, ask, tmp_path):
         ask("DROP ROLE plain")
 
 
+def test_refusal_is_one_sentence_without_the_statement(dsn, ask, tmp_path):
+    howdah.load([write_ndjson(tmp_path / "a.ndjson", 1)], dsn=dsn, table="other")
+    ask("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+    ask("GRANT USAGE ON SCHEMA howdah TO plain")
+    ask("GRANT ALL ON ALL TABLES IN SCHEMA howdah TO plain")
+    ask("REVOKE CREATE ON SCHEMA public FROM public")
+    try:
+        with pytest.raises(Refused) as refused:
+            howdah.load(
+                [tmp_path / "a.ndjson"],
+                dsn=psycopg.conninfo.make_conninfo(dsn, user="plain", password="plain"),
+            )
+    finally:
+        ask("DROP OWNED BY plain")
+        ask("DROP ROLE plain")
+
+    assert refused.value.message.endswith("permission denied for schema public.")
+
+
 def test_large_file_is_cut_and_every_record_has_its_line(dsn, ask, tmp_path):
     path = write_ndjson(tmp_path / "large.ndjson", 60_000)
     assert path.stat().st_size > CHUNK_BYTES

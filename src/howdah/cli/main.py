@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from contextlib import suppress
@@ -68,6 +69,8 @@ def main() -> None:
     # Imports make many objects that stay: to look for garbage among them takes 30 ms.
     gc.set_threshold(100_000)
     debug = "--debug" in sys.argv  # errors end here, where click's context is gone
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     try:
         code = cli.main(prog_name="howdah", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
