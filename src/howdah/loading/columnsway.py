@@ -81,6 +81,8 @@ class IntoColumns:
                 count = self._copy(self._target.identifier, form, blocks)
                 sent.rows += count
             sent.records[form.source] += count
+        # At the COMMIT it could not be told which of the records was refused.
+        self._conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
         return sent
 
     def adapt(self, batches: Sequence[Sourced]) -> bool:

@@ -33,11 +33,14 @@ __all__ = ["Delivered", "Part", "Reject", "deliver", "keep", "latest"]
 CONTENT_BYTES = 16 << 20
 """How much of a rejected record is kept, in bytes."""
 
-_DATA_CLASSES = {"21", "22", "23", "27", "44", "54", "P0"}
+_DATA_CLASSES = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
 """Classes of SQLSTATE that blame the data, not the server or the session.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+
+_TYPES_STATES = {"42601", "XX000"}
+"""What types of extensions say of a value that they cannot read: ltree, PostGIS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +141,26 @@ def _refused(
     except Unfit as exc:
         return str(exc)
     except psycopg.Error as exc:
-        if (exc.sqlstate or "")[:2] not in _DATA_CLASSES:
+        if not _blames_the_data(exc):
             raise
         return _reason(exc)
     delivered.records += sent.records
     delivered.rows += sent.rows
     delivered.repaired += repaired
     return None
+
+
+def _blames_the_data(exc: psycopg.Error) -> bool:
+    state = exc.sqlstate
+    if state is None:
+        return False
+    if state in _TYPES_STATES:
+        return exc.diag.context is not None  # where in the COPY
+    try:
+        psycopg.errors.lookup(f"{state[:2]}000")
+    except KeyError:
+        return True  # a class that PostgreSQL does not have: raised by a trigger of theirs
+    return state[:2] in _DATA_CLASSES
 
 
 _COLUMN = re.compile(r"COPY .*, column (.+?): ")

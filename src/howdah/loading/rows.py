@@ -170,6 +170,9 @@ def _cell(value: Any, column: Column, *, texts: bool) -> str:  # noqa: PLR0911 -
             return "true" if value else "false"
         case str():
             return value if value.isalnum() else value.translate(_ESCAPES)
+        case list() if column.type in ("json[]", "jsonb[]"):
+            elements = [None if each is None else json_text(each) for each in value]
+            return _array(elements).translate(_ESCAPES)
         case list() if column.type.endswith("[]"):
             return _array(value).translate(_ESCAPES)
         case list() | dict():

@@ -139,6 +139,53 @@ def test_partitioned_table_triggers_and_foreign_keys_are_respected(dsn, ask, tmp
     assert ask("SELECT id, loud FROM orders_2024 ORDER BY 1") == [(1, "A"), (4, "D")]
 
 
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        "ALTER TABLE t ADD FOREIGN KEY (n) REFERENCES known DEFERRABLE INITIALLY DEFERRED",
+        "ALTER TABLE t ALTER words TYPE tsvector USING NULL",
+        """
+        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF new.n = 9 THEN RAISE 'no nine' USING ERRCODE = 'MY009'; END IF;
+            RETURN new;
+        END $$;
+        CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()
+        """,
+        """
+        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF new.n = 9 THEN RAISE 'as PostGIS says it' USING ERRCODE = 'XX000'; END IF;
+            RETURN new;
+        END $$;
+        CREATE CONSTRAINT TRIGGER no AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION no()
+        """,
+    ],
+)
+def test_row_is_a_reject_whatever_of_the_table_refuses_it_and_when(dsn, ask, tmp_path, refusing):
+    ask("""
+        CREATE TABLE known (n int PRIMARY KEY);
+        INSERT INTO known VALUES (1), (2), (3);
+        CREATE TABLE t (n int, words text);
+    """)
+    ask(refusing)
+    rows = [{"n": 1, "words": "a"}, {"n": 2}, {"n": 9, "words": "'b"}, {"n": 3, "words": "c"}]
+
+    report = howdah.load([write(tmp_path / "a.ndjson", *rows)], dsn=dsn, table="t")
+
+    assert (report.records, report.rejects) == (3, 1)
+    assert ask("SELECT n FROM t ORDER BY n") == [1, 2, 3]
+    assert ask("SELECT record FROM howdah.rejects") == [3]
+
+
+def test_arrays_of_json_keep_what_is_a_text_and_what_a_number(dsn, ask, tmp_path):
+    ask("CREATE TABLE t (a jsonb[])")
+    values = [{"k": 1}, 2, "2", "x", None, [1, "1"], True]
+
+    howdah.load([write(tmp_path / "a.ndjson", {"a": values})], dsn=dsn, table="t")
+
+    assert ask("SELECT to_json(a) FROM t") == [values]
+
+
 def test_row_level_security_of_the_role_is_respected(dsn, ask, tmp_path):
     ask(
         """
