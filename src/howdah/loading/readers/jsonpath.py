@@ -30,15 +30,13 @@ class Step:
 
 ALL = Step(None)
 
-_STEP = re.compile(
-    r"""\s*(?:
-        \.(?P<name>[^\W\d]\w*)               # RFC 9535's member-name-shorthand
-      | (?P<all>\.\*|\[\s*\*\s*\])
-      | \[\s*(?P<place>0|[1-9][0-9]*)\s*\]
-      | \[\s*(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*\]
-    )""",
-    re.VERBOSE,
-)
+# Compiled where there is a path: few loads have one.
+_STEP = r"""\s*(?:
+    \.(?P<name>[^\W\d]\w*)               # RFC 9535's member-name-shorthand
+  | (?P<all>\.\*|\[\s*\*\s*\])
+  | \[\s*(?P<place>0|[1-9][0-9]*)\s*\]
+  | \[\s*(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*\]
+)"""
 
 
 def parse_path(text: str) -> tuple[Step, ...]:
@@ -49,10 +47,11 @@ def parse_path(text: str) -> tuple[Step, ...]:
     """
     if not text.startswith("$"):
         raise _wrong(text, 0)
+    step = re.compile(_STEP, re.VERBOSE)
     steps: list[Step] = []
     at = 1
     while at < len(text):
-        if (found := _STEP.match(text, at)) is None:
+        if (found := step.match(text, at)) is None:
             raise _wrong(text, at)
         at = found.end()
         if found["name"] is not None:

@@ -30,12 +30,11 @@ def _nested(depth: int) -> bytes:
     return rb'[\[{](?:[^"\[\]{}]++|%b%b)*+[\]}]' % (_STRING, inner)
 
 
-_CONTAINER = re.compile(_nested(5), re.DOTALL)
 _WHOLE_STRING = re.compile(_STRING, re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\n\r,\[\]{}"]*+')
-_ELEMENT = re.compile(
-    rb"%b(%b|%b|%b+)%b," % (_SPACE, _nested(5), _STRING, _SCALAR.pattern[:-2], _SPACE), re.DOTALL
-)
+# Compiled with the first source: it takes 2 ms, and most loads have none.
+_CONTAINER = _nested(5)
+_ELEMENT = rb"%b(%b|%b|%b+)%b," % (_SPACE, _nested(5), _STRING, _SCALAR.pattern[:-2], _SPACE)
 # A whole flat object or array counts as nothing; a deeper pattern could be made
 # to look far ahead from each of many opening brackets.
 _TOKEN = re.compile(rb'%b|%b|[\[\]{}"]' % (_nested(0), _STRING), re.DOTALL)
@@ -58,6 +57,8 @@ class JSONSource:
         self._data = b""
         self._at = 0  # in the window
         self._before = 0  # bytes of the source that lie before the window
+        self._whole_container = re.compile(_CONTAINER, re.DOTALL)
+        self._whole_element = re.compile(_ELEMENT, re.DOTALL)
 
     def peek(self) -> bytes:
         """Return the next byte that is no space, without passing it; b"" at the end."""
@@ -73,7 +74,7 @@ class JSONSource:
 
     def run(self) -> Iterator[bytes]:
         """Yield the objects, arrays and strings that follow whole and with a comma behind them."""
-        while (found := _ELEMENT.match(self._data, self._at)) is not None:
+        while (found := self._whole_element.match(self._data, self._at)) is not None:
             self._at = found.end()
             yield found[1]
 
@@ -164,7 +165,7 @@ class JSONSource:
 
     def _container(self) -> int:
         """Return the length of the object or array that starts here."""
-        if (found := _CONTAINER.match(self._data, self._at)) is not None:
+        if (found := self._whole_container.match(self._data, self._at)) is not None:
             return found.end() - self._at
         depth = seen = 0
         while True:
