@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import wave
 
 import pytest
@@ -112,9 +113,8 @@ def box(kind: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-def test_exif_of_a_heic_picture_is_found():
-    block = struct.pack(">I", 6) + exif().tobytes()  # its first 6 bytes are "Exif\0\0"
-    assert block[4:10] == b"Exif\0\0"
+def heic_with(block: bytes) -> bytes:
+    block = struct.pack(">I", 6) + block  # its first 6 bytes are "Exif\0\0"
 
     def made(place: int) -> bytes:
         extent = struct.pack(">HHHII", 7, 0, 1, place, len(block))
@@ -126,11 +126,42 @@ def test_exif_of_a_heic_picture_is_found():
             box(b"iprp", box(b"ipco", box(b"ispe", bytes(4), struct.pack(">II", 64, 48)))),
         )
 
-    record = read(made(len(made(0))) + block)
+    return made(len(made(0))) + block
+
+
+def test_exif_of_a_heic_picture_is_found():
+    block = exif().tobytes()
+    assert block[:6] == b"Exif\0\0"
+
+    record = read(heic_with(block))
 
     assert (record["width"], record["height"]) == (64, 48)
     assert record["created"] == "2024-02-29T12:30:00+01:00"
     assert record["metadata"]["latitude"] == -33.865
+
+
+def test_heic_picture_with_a_damaged_exif_block_gives_its_size():
+    record = read(heic_with(b"Exif\0\0no TIFF header"))
+
+    assert (record["width"], record["height"]) == (64, 48)
+
+
+def test_damaged_exif_is_no_warning_on_the_terminal():
+    file = io.BytesIO()
+    block = Image.Exif()
+    block[0x010F] = "of this maker"
+    Image.new("RGB", (64, 48)).save(file, "jpeg", exif=block)
+    order = "<" if b"Exif\0\0II" in file.getvalue() else ">"
+    make = struct.pack(order + "HH", 0x010F, 2)  # Make, a text: its length comes next
+    at = file.getvalue().index(make) + len(make)
+    damaged = file.getvalue()[:at] + b"\x7f\xff\xff\x7f" + file.getvalue()[at + 4 :]
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        record = read(damaged)
+
+    assert (record["width"], record["height"]) == (64, 48)
+    assert not warned
 
 
 @pytest.mark.parametrize("length", [12, 40, 400, 900])

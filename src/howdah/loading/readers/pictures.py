@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 import struct
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +69,17 @@ def picture_attributes(data: bytes, kind: str) -> dict[str, Any]:
         from PIL import Image
     except ModuleNotFoundError as exc:
         raise MissingExtra("reading pictures", "documents") from exc
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF: into a person's progress bar
+        return _read(data, kind, Image.Exif())
+
+
+def _read(data: bytes, kind: str, exif: Exif) -> dict[str, Any]:
     if kind == "image/heic":
         found = heif(data)
-        exif = Image.Exif()
         if found.exif:
-            exif.load(found.exif)
+            with suppress(*_FAULTS):  # the picture is sound, its EXIF block is not
+                exif.load(found.exif)
         return _attributes(found.width, found.height, exif, {})
     try:
         with _opened(data, kind) as image:
