@@ -27,7 +27,7 @@ from howdah import pg
 from howdah.loading.columns import Columns
 from howdah.loading.limits import Limits
 from howdah.loading.pieces import Failure
-from howdah.loading.readers import BadRecord, Batch, ReaderOptions
+from howdah.loading.readers import BadRecord, Batch, ReaderOptions, reader_named
 from howdah.loading.rejectfiles import header_of, mended_records, read_record
 from howdah.loading.rejects import Part, deliver
 from howdah.loading.rejectstore import Chosen, KeptReject, chosen_rejects
@@ -137,7 +137,7 @@ def retry_rejects(
 
 # FOR UPDATE: a load that replaces the source waits for us, or we for it.
 _SOURCE = """
-    SELECT true FROM howdah.sources
+    SELECT cut FROM howdah.sources
      WHERE target = %(target)s AND name = %(source)s AND loaded_at = %(loaded_at)s AND finished
        FOR UPDATE
 """
@@ -159,7 +159,8 @@ def _retry(
     values: dict[str, object] = {"target": first.target, "source": first.source}
     values |= {"loaded_at": first.loaded_at, "ids": [reject.id for reject in part]}
     with conn.transaction():
-        if conn.execute(_SOURCE, values).fetchone() is None:
+        known = conn.execute(_SOURCE, values).fetchone()
+        if known is None:
             return [Refusal(reject.id, _STALE) for reject in part]
         there = {number for (number,) in conn.execute(_LOCK, values)}
         refused = [Refusal(reject.id, _GONE) for reject in part if reject.id not in there]
@@ -167,15 +168,28 @@ def _retry(
         target = _target(conn, first.target, columns)
         current = Load(target, first.loaded_at, options=options, limits=limits)
         tried = [reject for reject in part if reject.id in there]
-        refused += _deliver(conn, current, tried, texts)
+        refused += _deliver(conn, current, tried, texts, untyped=_is_untyped(known[0]))
         ids = [r.id for r in part if r.id not in {refusal.id for refusal in refused}]
         conn.execute(_END, {"ids": ids})
         conn.execute(_COUNT, values | {"records": len(ids)})
     return refused
 
 
+def _is_untyped(cut: str) -> bool:
+    """Say whether a text of a source may stand for a number, by how the ledger says it was cut."""
+    try:
+        return reader_named(cut.partition(",")[0]).untyped
+    except KeyError:  # none, or a third party's that is gone
+        return False
+
+
 def _deliver(
-    conn: Connection[Any], current: Load, tried: list[KeptReject], texts: Mapping[int, _Read]
+    conn: Connection[Any],
+    current: Load,
+    tried: list[KeptReject],
+    texts: Mapping[int, _Read],
+    *,
+    untyped: bool,
 ) -> list[Refusal]:
     refused, numbers, sound = [], [], []
     by_number = {reject.record: reject.id for reject in tried}
@@ -189,7 +203,8 @@ def _deliver(
             numbers.append(reject.record)
             sound.append(text)
     if sound:
-        delivered = deliver(conn, current, [Part(tried[0].source, [Batch(numbers, sound)])])
+        batch = Batch(numbers, sound, untyped=untyped)
+        delivered = deliver(conn, current, [Part(tried[0].source, [batch])])
         refused += [Refusal(by_number[bad.record], bad.reason) for bad in delivered.rejects]
     return refused
 

@@ -41,6 +41,20 @@ def test_columns_are_told_from_the_records(dsn, ask, tmp_path):
     ]
 
 
+def test_columns_of_fixed_widths_have_types_as_those_of_csv(dsn, ask, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("id  day         who\n1   2024-05-06  Ann\n22  2024-05-07\n")
+    options = howdah.ReaderOptions(widths="auto")
+
+    howdah.load([path], dsn=dsn, table="t", columns=INTO_COLUMNS, options=options)
+
+    assert ask(TYPES, "t") == [("id", "bigint"), ("day", "date"), ("who", "text")]
+    assert ask("SELECT id, day::text, who FROM t") == [
+        (1, "2024-05-06", "Ann"),
+        (22, "2024-05-07", None),
+    ]
+
+
 NUMBERS = st.integers() | st.decimals(allow_nan=False, allow_infinity=False, places=3)
 
 

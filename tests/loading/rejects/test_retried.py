@@ -86,6 +86,21 @@ def test_truncated_table_takes_its_rejects_with_it(dsn, ask, tmp_path):
     assert ask("SELECT count(*) FROM howdah.rejects") == [1]
 
 
+def test_retried_row_of_csv_fits_the_columns_that_its_load_has_found(dsn, ask, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,day\n1,2024-05-06\n2,2024-05-07\n1,2024-05-08\n")
+    columns = howdah.Columns(key=("id",))
+    assert howdah.load([path], dsn=dsn, table="t", columns=columns).rejects == 1
+    ask("DELETE FROM t WHERE id = 1")
+
+    assert retry_rejects(dsn).records == 1
+
+    assert ask("SELECT id, day::text, pg_typeof(id)::text FROM t ORDER BY id") == [
+        (1, "2024-05-08", "bigint"),
+        (2, "2024-05-07", "bigint"),
+    ]
+
+
 def test_retry_reads_a_record_as_its_load_was_told_to(dsn, ask, tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"1|10\n2|x\n3|30\n")

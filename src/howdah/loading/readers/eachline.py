@@ -63,7 +63,7 @@ class LineReader(SplittingReader):
             blocks = chain([head], blocks)
         parse, skipped = self.parser(_head(head, encoding))
         blocks = chain([next(blocks, b"").removeprefix(_MARK)], blocks)
-        yield from _records(blocks, encoding, parse, first=1, skipped=skipped)
+        yield from _records(blocks, encoding, parse, first=1, skipped=skipped, untyped=self.untyped)
 
     def start(self, file: BinaryIO) -> int:
         """See `SplittingReader.start`: lines that are no records keep their numbers."""
@@ -81,7 +81,10 @@ class LineReader(SplittingReader):
         encoding = self._encoding or encoding_of(head)
         parse, skipped = self.parser(_head(head, encoding))
         file.seek(offset)
-        yield from _records(blocks_of(file, length), encoding, parse, first=first, skipped=skipped)
+        blocks = blocks_of(file, length)
+        yield from _records(
+            blocks, encoding, parse, first=first, skipped=skipped, untyped=self.untyped
+        )
 
 
 def _head(head: bytes, encoding: str) -> str:
@@ -95,16 +98,22 @@ def _records(
     *,
     first: int,
     skipped: int,
+    untyped: bool,
 ) -> Iterator[Item]:
     for item in batches_of_lines(blocks, first, RECORD_LIMIT_BYTES):
         if isinstance(item, Lines):
-            yield from _parsed(item, encoding, parse, skipped)
+            yield from _parsed(item, encoding, parse, skipped, untyped=untyped)
         else:
             yield item
 
 
 def _parsed(
-    lines: Lines, encoding: str, parse: Callable[[str], Mapping[str, Any]], skipped: int
+    lines: Lines,
+    encoding: str,
+    parse: Callable[[str], Mapping[str, Any]],
+    skipped: int,
+    *,
+    untyped: bool,
 ) -> Iterator[Item]:
     """Yield a batch for the lines, in parts where bad ones stand between."""
     numbers: list[int] = []
@@ -126,8 +135,8 @@ def _parsed(
             repaired += changed
             continue
         if numbers:
-            yield Batch(numbers, texts, repaired)
+            yield Batch(numbers, texts, repaired, untyped)
             numbers, texts, repaired = [], [], 0
         yield BadRecord(f"line {number}", bad, line[:_SHOWN_BYTES], number)
     if numbers:
-        yield Batch(numbers, texts, repaired)
+        yield Batch(numbers, texts, repaired, untyped)
