@@ -193,6 +193,8 @@ class RemoteFile(io.RawIOBase):
                 self._file.seek(self._place)
             else:
                 _skip(self._file, self._place)
+        if self._size is not None and self._place >= self._size and not self._ranges:
+            return b""  # aiohttp complains of those who ask again behind the end
         data: bytes = self._file.read(count)
         if not data and self._size is not None and self._place < self._size:
             raise EOFError
