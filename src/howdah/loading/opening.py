@@ -311,8 +311,9 @@ def _zip_members(stream: _Stream) -> Iterator[Opened | Unopened]:
             try:
                 file = archive.open(info)
             except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as exc:
-                # Encrypted; of an unknown compression; damaged.
-                yield Unopened(member.name, f"it cannot be unpacked: {exc}")
+                encrypted = info.flag_bits & 1  # zipfile's message is a dump of the entry
+                why = "it is encrypted" if encrypted else f"it cannot be unpacked: {exc}"
+                yield Unopened(member.name, why)
                 continue
             with file:
                 metered = Metered(file, partial(int, info.compress_size), stream.budget)
@@ -361,8 +362,7 @@ def _is_hidden(path: str) -> bool:
 
 
 def _unknown(head: Head) -> str:
-    shown = head.data[:8].hex(" ")
-    return f"no reader knows its format (name {head.name!r}, first bytes {shown})"
+    return f"no reader knows its format (name {head.name!r}, first bytes {head.data[:8].hex(' ')})"
 
 
 def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> BinaryIO:
@@ -394,8 +394,7 @@ def _buffered(stream: io.RawIOBase) -> BinaryIO:
 
 
 def _read_fully(file: BinaryIO, size: int) -> bytes:
-    parts = []
-    while size and (data := file.read(size)):
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)
+    data = b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
