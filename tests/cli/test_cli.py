@@ -119,6 +119,25 @@ def test_names_are_shown_by_terminals_of_any_encoding_and_obeyed_by_none(
         assert r"/ä\U0001f600\x1b[2J\n.ndjson" in done.stdout
 
 
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_closed_stream_is_no_traceback(howdah: Howdah, tmp_path, stream):
+    closing = {"stdin": "<&-", "stdout": ">&-"}[stream]
+    source = {"stdin": "-", "stdout": write_ndjson(tmp_path / "a.ndjson", 1)}[stream]
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", *howdah.command("load", source)],
+        env=howdah.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    if stream == "stdin":
+        assert (done.returncode, "Standard input is closed." in done.stderr) == (2, True)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_standard_input_is_loaded_under_its_name(howdah: Howdah, ask):
     for text in ('{"n": 1}\n', '{"n": 2}\n'):
         done = howdah("load", "-", "--name", "today", input=text)

@@ -31,6 +31,13 @@ def test_link_to_nothing_that_a_pattern_finds_is_left_out(tmp_path):
     assert [file.path for file in find([tmp_path / "*.ndjson"])] == [str(path)]
 
 
+def test_pattern_finds_no_pipe_which_would_be_waited_for(tmp_path):
+    path = write_ndjson(tmp_path / "a.ndjson", 1)
+    os.mkfifo(tmp_path / "b.ndjson")
+
+    assert [file.path for file in find([tmp_path / "*"])] == [str(path)]
+
+
 def test_names_that_look_alike_are_two_sources(dsn, ask, tmp_path):
     write_ndjson(tmp_path / os.fsdecode(b"caf\xe9.ndjson"), 1)
     write_ndjson(tmp_path / r"caf\xe9.ndjson", 1)

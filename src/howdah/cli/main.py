@@ -102,8 +102,8 @@ def main() -> None:
 def _exit(code: int) -> NoReturn:
     """End the process without taking it apart: that takes Python 50 ms, and all is closed."""
     with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed
+            stream.flush()
     if "multiprocessing.forkserver" in sys.modules:
         sys.exit(code)  # it has a socket in the folder for temporary files, which Python removes
     os._exit(code)

@@ -12,6 +12,7 @@ import glob
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
@@ -75,8 +76,8 @@ def find(
 ) -> list[SourceFile]:
     """Return the files that paths, folders and glob patterns name, each once, in their order.
 
-    In folders, files and folders whose name starts with a dot are left out, and
-    what is no regular file. Links to files are followed, links to folders are not,
+    In folders, files and folders whose name starts with a dot are left out, and there
+    and by patterns what is no regular file. Links to files are followed, links to folders are not,
     and those that lead to nothing are left out.
 
     Args:
@@ -187,6 +188,8 @@ def _source_file(path: str, how: str) -> SourceFile | None:
 def _expand(path: str) -> Iterator[str]:
     """Yield the absolute paths of files; `-` as it is."""
     if path == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise UsageError("Standard input is closed.", next_step="Pipe something into it.")
         yield path
     elif os.path.isdir(path):
         yield from _files_below(os.path.abspath(path))
@@ -197,7 +200,8 @@ def _expand(path: str) -> Iterator[str]:
         if not matches:
             raise UsageError(f"No file matches the pattern {path!r}.", next_step="Check the path.")
         for match in matches:
-            if not os.path.isdir(match):
+            # No pipe, which would be waited for; a link to nowhere is seen to later.
+            if os.path.isfile(match) or not os.path.exists(match):
                 yield os.path.abspath(match)
     else:
         raise UsageError(f"There is no file or folder {path!r}.", next_step="Check the path.")
