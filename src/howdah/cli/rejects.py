@@ -192,6 +192,10 @@ def retry_lines(report: RetryReport) -> list[str]:
     from howdah.loading.report import one_line
 
     lines = [f"loaded {_count(report.records, 'rejected record')}"]
+    if report.gone:
+        lines.append(
+            f"{_count(report.gone, 'record')} without a reject: loaded before, or its source anew"
+        )
     if report.sources:
         found = _count(report.rejects, "reject")
         lines.append(f"loaded {_count(report.sources, 'file')} again as a whole: {found}")

@@ -70,12 +70,14 @@ class RetryReport:
         sources: Files that were loaded again as a whole.
         rejects: New rejects that these gave.
         refused: Rejects that stay.
+        gone: Mended records without a reject: they were loaded before, or their source anew.
     """
 
     records: int
     sources: int
     rejects: int
     refused: tuple[Refusal, ...]
+    gone: int = 0
 
 
 def retry_rejects(
@@ -102,12 +104,14 @@ def retry_rejects(
     """
     chosen, limits, say = chosen or Chosen(), limits or Limits(), on_event or (lambda _: None)
     fixed = mended_records(mended, chosen.ids) if mended is not None else None
+    named = fixed is None or chosen.ids is not None
     if fixed is not None:
         chosen = Chosen(ids=list(fixed))
     records, refused = 0, []
     doing = "try rejects again"
     with Session(dsn, limits, say) as session, pg.explained(doing):
-        found = session.call(doing, lambda conn: chosen_rejects(conn, chosen))
+        found = session.call(doing, lambda conn: chosen_rejects(conn, chosen, all_there=named))
+        gone = 0 if fixed is None else len(fixed) - len(found)
         whole = [reject for reject in found if reject.record is None]
         single = [reject for reject in found if reject.record is not None]
         for (target, source), group in groupby(single, key=lambda r: (r.target, r.source)):
@@ -132,7 +136,7 @@ def retry_rejects(
             limits=limits,
             on_event=on_event,
         ).rejects
-    return RetryReport(records, sum(map(len, paths.values())), rejects, tuple(refused))
+    return RetryReport(records, sum(map(len, paths.values())), rejects, tuple(refused), gone)
 
 
 # FOR UPDATE: a load that replaces the source waits for us, or we for it.

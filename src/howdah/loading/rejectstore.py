@@ -123,8 +123,15 @@ def reject_groups(dsn: str, chosen: Chosen | None = None) -> list[RejectGroup]:
         return pg.fetch_all(conn, RejectGroup, _GROUPS, _values(conn, chosen or Chosen()))
 
 
-def chosen_rejects(conn: Connection[Any], chosen: Chosen) -> list[KeptReject]:
+def chosen_rejects(
+    conn: Connection[Any], chosen: Chosen, *, all_there: bool = True
+) -> list[KeptReject]:
     """Return rejects with their bytes, by source, in the order in which they were found.
+
+    Args:
+        conn: The database.
+        chosen: Which ones.
+        all_there: Whether each id that is asked for must be there.
 
     Raises:
         UsageError: An id that was asked for is not there.
@@ -133,7 +140,7 @@ def chosen_rejects(conn: Connection[Any], chosen: Chosen) -> list[KeptReject]:
     if _is_installed(conn):
         found = pg.fetch_all(conn, KeptReject, _CHOSEN, _values(conn, chosen))
     missing = set(chosen.ids or ()) - {reject.id for reject in found}
-    if missing:
+    if missing and all_there:
         raise UsageError(
             f"There is no reject {', '.join(map(str, sorted(missing)))}.",
             next_step="See 'howdah rejects list'; a reject is gone when its record is loaded.",

@@ -146,6 +146,7 @@ def test_records_that_the_table_takes_now_are_loaded_as_they_were_kept(
         "sources": 0,
         "rejects": 0,
         "refused": [],
+        "gone": 0,
     }
     assert ask("SELECT record FROM documents WHERE source LIKE '%b.csv' ORDER BY 1") == [
         *range(1, 11)

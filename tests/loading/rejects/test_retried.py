@@ -156,6 +156,23 @@ def test_rejects_of_an_earlier_ledger_are_shown_and_retried(howdah_command, ask,
     assert "invalid JSON" in retried.stdout
 
 
+def test_mended_file_is_retried_again_when_some_of_its_records_are_loaded(dsn, ask, tmp_path):
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"n": 1\n{"n": 2\n')
+    howdah.load([path], dsn=dsn)
+    export_rejects(dsn, tmp_path / "out")
+    mended = tmp_path / "out" / "records.ndjson"
+
+    mended.write_text('{"n": 1}\n{"n": 2\n')
+    first = retry_rejects(dsn, mended=mended)
+    mended.write_text('{"n": 1}\n{"n": 2}\n')
+    second = retry_rejects(dsn, mended=mended)
+
+    assert (first.records, len(first.refused), first.gone) == (1, 1, 0)
+    assert (second.records, len(second.refused), second.gone) == (1, 0, 1)
+    assert ask("SELECT (attributes->>'n')::int FROM documents ORDER BY 1") == [1, 2]
+
+
 @pytest.mark.parametrize("name", [b"a\nb.ndjson", b"\x1b[31m\xe9.ndjson", b"\\xe9.ndjson"])
 def test_rejects_of_a_source_of_any_name_are_mended(dsn, ask, tmp_path, name):
     folder = tmp_path / "now!"  # ends as the name of an archive does before its members
