@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,3 +157,18 @@ def test_a_batch_ends_when_it_has_reached_its_size():
         len(b.texts) for b in as_batches(({"a": "x" * 100} for _ in range(25)), limit_bytes=1000)
     ]
     assert sizes == [10, 10, 5]
+
+
+def test_numbers_and_arrays_of_numpy_are_numbers_and_arrays():
+    values = [np.int64(2**62), np.float64(0.1), np.float32(0.5), np.bool_(True)]
+    arrays = [np.arange(2_000), np.array([["a"], [None]], dtype=object), np.array([1.5, 2.25])]
+
+    text, repaired = encode({"values": values, "arrays": arrays, "long": np.longdouble(1)})
+
+    assert json.loads(text) == {
+        "values": [2**62, 0.1, 0.5, True],
+        "arrays": [list(range(2_000)), [["a"], [None]], [1.5, 2.25]],
+        "long": "1.0",
+    }
+    assert not repaired
+    assert encode({"a": np.float64("nan")}) == (b'{"a":"NaN"}', True)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import orjson
 
@@ -36,6 +36,11 @@ _BYTES = (bytes, bytearray, memoryview)
 _HARMLESS = frozenset(
     {str, int, bool, type(None), Decimal, dt.datetime, dt.date, dt.time, dt.timedelta, *_BYTES}
 )
+_NUMPY_TYPES = frozenset("?bhilqnpBHILQNPefdUO")
+"""Types of NumPy that Python's own say as well; a datetime64 has a text.
+
+Source: https://numpy.org/doc/stable/reference/generated/numpy.dtype.char.html
+"""
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -49,7 +54,8 @@ def encode(attributes: Any) -> tuple[bytes, bool]:
     What is no mapping becomes the JSON text that it is: an array, a string, a number.
 
     Dates and times become ISO 8601, timedeltas ISO 8601 durations, bytes
-    base64, sets arrays, and unknown objects their `str()`.
+    base64, sets arrays, numbers and arrays of NumPy what they are in Python,
+    and unknown objects their `str()`.
 
     Raises:
         TooDeep: The attributes are nested too deeply.
@@ -216,6 +222,8 @@ class _Writer:
             case _ if dataclasses.is_dataclass(value):
                 names = (field.name for field in dataclasses.fields(value))
                 return self._object({name: getattr(value, name) for name in names})
+            case _ if getattr(getattr(value, "dtype", None), "char", None) in _NUMPY_TYPES:
+                return self.text(cast("Any", value).tolist())
             case _:
                 return self.text(_as_text(value))
 
@@ -227,7 +235,8 @@ class _Writer:
     def _number(self, value: float | Decimal) -> str:
         exact = value if isinstance(value, Decimal) else Decimal(value)
         if exact.is_finite():
-            return repr(value) if isinstance(value, float) else str(value)
+            # A subclass, as NumPy's, may have a repr() of its own.
+            return float.__repr__(value) if isinstance(value, float) else str(value)
         self.repaired = True
         if exact.is_nan():
             return '"NaN"'
