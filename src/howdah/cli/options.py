@@ -37,7 +37,11 @@ _READING = (
     ("delimiter", "CHAR", "Between cells; also tab, \\x01."),
     ("quote", "CHAR", "What cells stand in; '' for nothing."),
     ("escape", "CHAR", "What takes the meaning from the next character."),
-    ("header", "yes|no|A,B,C", "Whether the first line names the columns, or their names."),
+    (
+        "header",
+        "yes|no|A,B,C",
+        "Whether the first line names the columns (it does, unless told), or their names.",
+    ),
     ("encoding", "NAME", "The encoding of texts: cp1252, ..."),
     ("null", "TEXT", "Cells with this text are null."),
     ("at", "PATH", "The values of JSON that are records: '$.items[*]'."),

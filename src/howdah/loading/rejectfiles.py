@@ -127,11 +127,14 @@ def export_rejects(dsn: str, folder: Path, chosen: Chosen | None = None) -> Expo
     """Write rejects into a folder, which is made where it is missing.
 
     Raises:
-        UsageError: The folder holds an export already.
+        UsageError: The folder holds an export already, or cannot be written to.
     """
     with pg.connect(dsn) as conn, pg.explained("read howdah.rejects"):
         found = chosen_rejects(conn, chosen or Chosen())
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _no_folder(folder, exc) from exc
     records = [reject for reject in found if reject.record is not None]
     sources = sorted({reject.source for reject in found if reject.record is None})
     files: list[str] = []
@@ -186,6 +189,14 @@ def _create(path: Path, data: bytes) -> None:
         raise UsageError(
             f"{path} exists already.", next_step="Name another folder with --out."
         ) from exc
+    except OSError as exc:
+        raise _no_folder(path, exc) from exc
+
+
+def _no_folder(path: Path, exc: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be written: {exc.strerror}.", next_step="Name another folder with --out."
+    )
 
 
 def mended_records(

@@ -127,6 +127,15 @@ def test_rejects_are_exported_to_standard_output(howdah_command, mixed):
     assert done.stdout == b'{"n": 2\n{"n": \xff}\n2,"b\0",y\n'
 
 
+def test_folder_that_cannot_be_written_is_named(howdah_command, mixed, tmp_path):
+    (tmp_path / "file").touch()
+
+    done = howdah_command("rejects", "export", "--out", tmp_path / "file" / "out")
+
+    assert done.returncode == 2
+    assert f"{tmp_path}/file/out cannot be written: Not a directory." in done.stderr
+
+
 def test_records_that_the_table_takes_now_are_loaded_as_they_were_kept(
     howdah_command, dsn, ask, tmp_path
 ):
