@@ -119,13 +119,26 @@ def deliver(conn: Connection[Any], load: Load, parts: Iterable[Part]) -> Deliver
     if way.adapt(kept) and _refused(conn, way, kept, delivered) is None:
         return delivered
     rows = [part for source, batch in kept for part in _parts(source, batch, delivered)]
-    _halve(conn, way, rows, delivered)
+    referring = _halve(conn, way, rows, delivered)
+    while referring and conn.execute(_REFERS_TO_ITSELF, [load.target.oid]).fetchone():
+        again = _halve(conn, way, [row for row, _ in referring], delivered)
+        if len(again) == len(referring):
+            break
+        referring = again
+    delivered.rejects += [_rejected(row, reason) for row, reason in referring]
     return delivered
+
+
+# The row that another one refers to may stand behind it, in the other half.
+_REFERS_TO_ITSELF = """
+    SELECT 1 FROM pg_catalog.pg_constraint
+     WHERE contype = 'f' AND conrelid = %s AND confrelid = conrelid
+"""
 
 
 def _refused(
     conn: Connection[Any], way: Way, batches: Iterable[Sourced], delivered: Delivered
-) -> str | None:
+) -> Unfit | psycopg.Error | None:
     """Send batches in a savepoint; return why not, where that is the data's fault."""
     repaired = 0
 
@@ -139,11 +152,11 @@ def _refused(
         with conn.transaction():
             sent = way.send(counted())
     except Unfit as exc:
-        return str(exc)
+        return exc
     except psycopg.Error as exc:
         if not _blames_the_data(exc):
             raise
-        return _reason(exc)
+        return exc
     delivered.records += sent.records
     delivered.rows += sent.rows
     delivered.repaired += repaired
@@ -166,8 +179,10 @@ def _blames_the_data(exc: psycopg.Error) -> bool:
 _COLUMN = re.compile(r"COPY .*, column (.+?): ")
 
 
-def _reason(exc: psycopg.Error) -> str:
+def _reason(exc: Unfit | psycopg.Error) -> str:
     """Return the server's message, with the column where its context names it in English."""
+    if isinstance(exc, Unfit):
+        return str(exc)
     message = exc.diag.message_primary or str(exc)
     column = _COLUMN.search(exc.diag.context or "")
     return f"column {column[1]}: {message}" if column else message
@@ -221,25 +236,33 @@ def _sound(text: bytes) -> bytes:
         return text  # for us: the server may take it
 
 
-def _halve(conn: Connection[Any], way: Way, rows: list[Sourced], delivered: Delivered) -> None:
-    if not rows:
-        return
-    reason = _refused(conn, way, rows, delivered)
-    if reason is None:
-        return
-    if len(rows) == 1 and isinstance(rows[0][1], Rows):
-        _halve(conn, way, list(_sound_rows(*rows[0], delivered)), delivered)
-    elif len(rows) == 1:
-        source, batch = rows[0]
-        delivered.rejects.append(_reject(source, batch.numbers[0], batch.texts[0], reason))
-    else:
+def _halve(
+    conn: Connection[Any], way: Way, rows: list[Sourced], delivered: Delivered
+) -> list[tuple[Sourced, str]]:
+    """Write rows, or reject them; return those with the reason that refer to rows not there."""
+    refusal = _refused(conn, way, rows, delivered) if rows else None
+    if refusal is None:
+        return []
+    if len(rows) > 1:
         middle = len(rows) // 2
-        _halve(conn, way, rows[:middle], delivered)
-        _halve(conn, way, rows[middle:], delivered)
+        left = _halve(conn, way, rows[:middle], delivered)
+        return left + _halve(conn, way, rows[middle:], delivered)
+    [row] = rows
+    if isinstance(row[1], Rows):
+        return _halve(conn, way, list(_sound_rows(*row, delivered)), delivered)
+    if isinstance(refusal, psycopg.errors.ForeignKeyViolation):
+        return [(row, _reason(refusal))]
+    delivered.rejects.append(_rejected(row, _reason(refusal)))
+    return []
 
 
 def _unread(source: str, bad: BadRecord) -> Reject:
     return Reject(source, bad.number, bad.place, bad.reason, bad.content)
+
+
+def _rejected(row: Sourced, reason: str) -> Reject:
+    source, batch = row
+    return _reject(source, batch.numbers[0], batch.texts[0], reason)
 
 
 def _reject(source: str, number: int, text: bytes, reason: str) -> Reject:

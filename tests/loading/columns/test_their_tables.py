@@ -177,6 +177,21 @@ def test_row_is_a_reject_whatever_of_the_table_refuses_it_and_when(dsn, ask, tmp
     assert ask("SELECT record FROM howdah.rejects") == [3]
 
 
+@pytest.mark.parametrize("when", ["", "DEFERRABLE INITIALLY DEFERRED"])
+def test_rows_that_refer_to_later_ones_are_loaded_beside_one_that_cannot_be(
+    dsn, ask, tmp_path, when
+):
+    ask(f"CREATE TABLE t (id int PRIMARY KEY, parent int REFERENCES t {when})")
+    rows = [{"id": n, "parent": n + 1 if n < 50 else None} for n in range(1, 51)]
+    rows.insert(20, {"id": 99, "parent": 100})
+
+    report = howdah.load([write(tmp_path / "a.ndjson", *rows)], dsn=dsn, table="t")
+
+    assert (report.records, report.rejects) == (50, 1)
+    assert ask("SELECT id FROM t ORDER BY id") == list(range(1, 51))
+    assert ask("SELECT record FROM howdah.rejects") == [21]
+
+
 def test_arrays_of_json_keep_what_is_a_text_and_what_a_number(dsn, ask, tmp_path):
     ask("CREATE TABLE t (a jsonb[])")
     values = [{"k": 1}, 2, "2", "x", None, [1, "1"], True]
