@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import pty
+import resource
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -117,6 +121,26 @@ def test_names_are_shown_by_terminals_of_any_encoding_and_obeyed_by_none(
     assert loaded.stdout.count("\n") == 3
     for done in (loaded, listed):
         assert r"/ä\U0001f600\x1b[2J\n.ndjson" in done.stdout
+
+
+def test_archive_without_room_for_temporary_files_is_loaded_when_there_is(
+    howdah: Howdah, ask, tmp_path
+):
+    """A limit on the size of files does for a disk that is full."""
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("a.csv", "n,text\n" + f"1,{'x' * 100}\n" * 200_000)
+    path = tmp_path / "in.zip.gz"
+    path.write_bytes(gzip.compress(stored.getvalue(), 1))
+    few = (1 << 20, 1 << 20)
+
+    full = howdah("load", path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, few))
+    again = howdah("load", path)
+
+    assert full.returncode == 1
+    assert "There is no room for temporary files in" in full.stderr
+    assert again.returncode == 0
+    assert ask("SELECT count(*) FROM documents") == [200_000]
 
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout"])

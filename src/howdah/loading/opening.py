@@ -37,7 +37,7 @@ from howdah.loading.readers import (
 )
 from howdah.loading.remote import RemoteFile, open_url
 from howdah.loading.sources import MEMBER_SEPARATOR, SourceFile, source_name
-from howdah.loading.unwrapping import WRAPPERS, Rejoined, damage, without_suffix
+from howdah.loading.unwrapping import WRAPPERS, Rejoined, copy_aside, damage, without_suffix
 from howdah.loading.urls import is_url
 
 if TYPE_CHECKING:  # a load of plain files waits for none of them
@@ -374,7 +374,6 @@ def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> Bin
         near: Whether an object in a store does not do, though it can seek: a library
             that jumps about would send a request for each jump.
     """
-    import shutil
     import tempfile
 
     file = stream.file
@@ -384,8 +383,7 @@ def _seekable(stream: _Stream, spooled: ExitStack, *, near: bool = False) -> Bin
         return file
     temporary = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the stack closes it
     spool = spooled.enter_context(temporary)
-    shutil.copyfileobj(file, spool, 1 << 20)
-    spool.seek(0)
+    copy_aside(file, spool)
     return cast("BinaryIO", spool)
 
 

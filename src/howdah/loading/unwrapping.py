@@ -10,10 +10,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+from howdah.loading.remote import SourceLost
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc's, from Python 3.12 on
 
-__all__ = ["WRAPPERS", "Rejoined", "damage", "without_suffix"]
+__all__ = ["WRAPPERS", "Rejoined", "copy_aside", "damage", "without_suffix"]
 
 _WRAPPED_TARS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 
@@ -100,3 +102,24 @@ def without_suffix(name: str, suffix: str) -> str:
         if name.lower().endswith(wrapped):
             return name[: -len(wrapped)] + bare
     return name[: -len(suffix)] if name.lower().endswith(suffix) else name
+
+
+def copy_aside(file: BinaryIO, aside: IO[bytes]) -> None:
+    """Copy what comes out of a wrapper into a temporary file, and go to its start.
+
+    Raises:
+        SourceLost: There is no room for it; the source itself may be sound.
+    """
+    import tempfile
+
+    while block := file.read(1 << 20):
+        try:
+            aside.write(block)
+            aside.flush()
+        except OSError as exc:
+            raise SourceLost(
+                f"There is no room for temporary files in {tempfile.gettempdir()}: {exc.strerror}.",
+                next_step="Free some, or name another folder in TMPDIR, and run the same command "
+                "again to go on.",
+            ) from exc
+    aside.seek(0)
