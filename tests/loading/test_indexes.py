@@ -82,6 +82,20 @@ def test_indexes_are_gone_during_the_load_and_back_after_it(dsn, ask, indexes, t
     assert ask(KEPT) == []
 
 
+def test_table_without_indexes_says_of_none_that_it_is_built(dsn, tmp_path):
+    events: list[object] = []
+
+    api.load(
+        [write_ndjson(tmp_path / "a.ndjson", 1)],
+        dsn=dsn,
+        defer_indexes=True,
+        on_event=events.append,
+    )
+
+    assert events
+    assert not any(isinstance(event, BuildingIndexes) for event in events)
+
+
 def test_index_in_another_tablespace_is_built_there(make_cluster, base):
     running = make_cluster()
     folder = base / "space"

@@ -128,7 +128,8 @@ def deferred(
                 with suppress(HowdahError):  # the first error is the cause
                     _end(conn, conninfo, target, guard, Patience(limits, say))
                 raise
-            say(BuildingIndexes(tuple(dropped)))
+            if dropped:
+                say(BuildingIndexes(tuple(dropped)))
             _end(conn, conninfo, target, guard, Patience(limits, say))
     finally:
         _unlock(conn, target)
