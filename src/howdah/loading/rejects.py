@@ -120,11 +120,12 @@ def deliver(conn: Connection[Any], load: Load, parts: Iterable[Part]) -> Deliver
         return delivered
     rows = [part for source, batch in kept for part in _parts(source, batch, delivered)]
     referring = _halve(conn, way, rows, delivered)
-    while referring and conn.execute(_REFERS_TO_ITSELF, [load.target.oid]).fetchone():
-        again = _halve(conn, way, [row for row, _ in referring], delivered)
-        if len(again) == len(referring):
+    before = 0
+    while referring and (taken := delivered.records.total()) > before:
+        if conn.execute(_REFERS_TO_ITSELF, [load.target.oid]).fetchone() is None:
             break
-        referring = again
+        before = taken
+        referring = _halve(conn, way, [row for row, _ in referring], delivered)
     delivered.rejects += [_rejected(row, reason) for row, reason in referring]
     return delivered
 
