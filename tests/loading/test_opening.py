@@ -83,6 +83,16 @@ def test_each_member_of_an_archive_is_a_source(archive):
     ]
 
 
+@pytest.mark.parametrize("archive", [zipped, tarred])
+def test_archive_of_hidden_members_alone_is_a_reason(archive):
+    # As a document is whose directory is damaged: nothing else would be left of it.
+    content = archive(**{"_rels/.rels": b"<x/>", ".hidden/a.csv": CSV})
+
+    [(name, reason)] = opened(content)
+
+    assert (name, reason[:35]) == ("/in/file", "it is an archive with nothing to lo")
+
+
 def test_archives_nest():
     inner = zipped(**{"people.csv.gz": gzip.compress(CSV)})
 

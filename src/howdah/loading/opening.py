@@ -52,6 +52,7 @@ _SMALL_BYTES = 1 << 20
 _BUFFER_BYTES = 64 << 10  # a read of as much, or more, is not copied through the buffer
 _DEFAULT = ReaderOptions()
 _TAR_MAGIC = slice(257, 262)
+_NOTHING = "it is an archive with nothing to load: only folders, links or hidden files"
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 _WRAPPER_MAGICS = tuple(WRAPPERS)
 
@@ -232,10 +233,10 @@ def _enter(stream: _Stream) -> Iterator[Opened | Unopened]:
                     refuse_large_package(stream.package.unpacked_bytes, stream.file)
                 file = _seekable(stream, spooled, near=True) if reader.seeks else stream.file
                 yield Opened(stream.name, reader, file, stream.package)
-            elif head.members:
-                yield from _zip_members(stream)
-            elif head.data[_TAR_MAGIC] == b"ustar":
-                yield from _tar_members(stream)
+            elif _is_archive(head):
+                members = _zip_members(stream) if head.members else _tar_members(stream)
+                yield next(members, Unopened(stream.name, _NOTHING))
+                yield from members
             else:
                 yield Unopened(stream.name, _unknown(head))
     except UnreadableSource as exc:
